@@ -1,0 +1,38 @@
+"""A clear no: how every entry point says that an input is wrong (one line, exit code 2)."""
+
+import sys
+from collections.abc import Callable
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong. The message is one line that names the key, file or word and the fix."""
+
+
+def run_cli(main: Callable[[list[str]], int | None]) -> None:
+    """Runs `main(argv)` and leaves the process with the exit code the README promises.
+
+    `InputError` and `OSError` (disk full, no permission, no such file) become one line on stderr and exit 2, an
+    interrupt becomes exit 130. Anything else is a defect of ours and keeps its traceback.
+    """
+    try:
+        code = main(sys.argv[1:]) or EXIT_OK
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except (InputError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of `error` on a single line; for an `OSError`, with the path and what would help."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; check the path, its permissions and the free space, then run the same command"
+    return " ".join(str(error).split())

@@ -1,0 +1,146 @@
+"""Files that appear whole or not at all, and claims that let one process at a time make a thing (laws 4 and 7)."""
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TEMPORARY = ".tmp-"  # every unfinished file's name holds this, so that leftovers can be told from data
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is fsynced and renamed to `path`, else it is removed."""
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: str | os.PathLike) -> None:
+    """Makes renames inside `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
+    """Writes `data` (text as UTF-8) so that `path` holds either what it held before or all of `data`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_json(path: str | os.PathLike, value: Any, *, indent: int | None = 2) -> None:
+    """Writes `value` as JSON, atomically; NaN and infinities are refused (law 5)."""
+    atomic_write(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sha256_file(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Claim:
+    """An exclusive claim on making something, as a file: `with Claim(path): ...` waits while another owner lives.
+
+    The file is created with O_EXCL and holds owner, host and process id; its modification time is the owner's
+    heartbeat. A claim whose owner is gone (a dead process on this host, or no heartbeat for `stale_after` seconds
+    from any host) is taken over. Works across hosts on a shared file system.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, stale_after: float = 60.0, poll: float = 0.5) -> None:
+        self.path = Path(path)
+        self.stale_after, self.poll = stale_after, poll
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._stop = threading.Event()
+
+    def __enter__(self) -> "Claim":
+        announced = False
+        while not self._try():
+            if not announced:
+                print(f"waiting for {self._holder()}, who holds {self.path}", file=sys.stderr)
+                announced = True
+            time.sleep(self.poll)
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._holder() == self.owner:
+            self.path.unlink(missing_ok=True)
+
+    def _try(self) -> bool:
+        try:
+            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            if not self._is_stale():
+                return False
+            # Renaming is atomic: of several waiters only one moves the stale file away.
+            with contextlib.suppress(FileNotFoundError):
+                gone = self.path.with_name(f"{self.path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
+                os.rename(self.path, gone)
+                gone.unlink()
+            return self._try()
+        with os.fdopen(descriptor, "w") as file:
+            file.write(self.owner)
+        return True
+
+    def _holder(self) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return self.path.read_text()
+        return ""
+
+    def _is_stale(self) -> bool:
+        try:
+            age = time.time() - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        host, _, rest = self._holder().partition(":")
+        pid = rest.partition(":")[0]
+        if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
+            return True
+        return age > self.stale_after
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.stale_after / 6):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.path)
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process of this host runs (a zombie does not)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True

@@ -1,0 +1,29 @@
+"""Counter-based randomness: every random number of a scene is a pure function of (seed, split, purpose, i)."""
+
+import zlib
+
+import numpy as np
+
+SPLITS = ("train", "val", "val_ood", "ood", "mixed")
+
+_WORDS_PER_COUNTER = 4  # Philox4x64 yields four 64-bit words for each counter value
+
+
+def uniform(seed: int, split: str, purpose: str, start: int, stop: int, width: int) -> np.ndarray:
+    """float64 [stop - start, width] in [0, 1): row i - start holds the draws of scene i for one purpose.
+
+    numpy's Philox is keyed by (seed, split and purpose), its counter is the scene number, so a row does not depend
+    on which rows are drawn with it: any range, in any process, gives the same numbers.
+    """
+    blocks = -(-width // _WORDS_PER_COUNTER)
+    key = np.array([seed, zlib.crc32(f"{split}/{purpose}".encode())], dtype=np.uint64)
+    raw = np.random.Philox(key=key, counter=start * blocks).random_raw(
+        (stop - start) * blocks * _WORDS_PER_COUNTER
+    )
+    words = raw.reshape(stop - start, blocks * _WORDS_PER_COUNTER)[:, :width]
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
+def integers(draws: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
+    """int64 in [0, bound) from uniform draws; the bias is below bound * 2^-53."""
+    return (draws * bound).astype(np.int64)

@@ -1,0 +1,337 @@
+"""Scenes as arrays, and the sampler: scene i of a split is a pure function of (seed, split, i)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dualenc.errors import InputError
+from dualenc.scenes.concepts import ConceptSpace
+from dualenc.scenes.random import SPLITS, integers, uniform
+from dualenc.scenes.split import TRAIN, ObjectSplit
+
+_PLACES_PER_OBJECT = 8
+_PLACE_ATTEMPTS = 1000
+_SWAP_TABLE = 1 << 20
+_EXACT_SWAP_PAIRS = 1 << 23
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """n scenes of at most m objects, as arrays.
+
+    objects: int64 [n, m] object ids, -1 where a scene has fewer objects; the objects of a scene stand first.
+    positions: float32 [n, m, 2], centres in [0, 1], x to the right and y down; NaN where there is no object.
+    """
+
+    space: ConceptSpace
+    objects: np.ndarray
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, index: np.ndarray | slice) -> "Scenes":
+        return Scenes(self.space, self.objects[index], self.positions[index])
+
+    @classmethod
+    def of(cls, space: ConceptSpace, objects: np.ndarray) -> "Scenes":
+        """Scenes of these object ids [n, m] without places."""
+        objects = np.asarray(objects, dtype=np.int64)
+        return cls(space, objects, np.full((*objects.shape, 2), np.nan, dtype=np.float32))
+
+    @classmethod
+    def concatenate(cls, parts: Iterable["Scenes"]) -> "Scenes":
+        """All scenes of `parts`, padded to the largest number of objects."""
+        parts = list(parts)
+        width = max(part.objects.shape[1] for part in parts)
+        pads = [width - part.objects.shape[1] for part in parts]
+        objects = [np.pad(p.objects, ((0, 0), (0, w)), constant_values=-1) for p, w in zip(parts, pads)]
+        positions = [
+            np.pad(p.positions, ((0, 0), (0, w), (0, 0)), constant_values=np.nan) for p, w in zip(parts, pads)
+        ]
+        return cls(parts[0].space, np.concatenate(objects), np.concatenate(positions))
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """int64 [n], the number of objects of each scene."""
+        return (self.objects >= 0).sum(axis=1)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """int32 [n, m, C], the objects' concept values; -1 where there is no object."""
+        values = self.space.decode(np.maximum(self.objects, 0)).astype(np.int32)
+        values[self.objects < 0] = -1
+        return values
+
+
+class SceneSampler:
+    """Draws the scenes of every split.
+
+    split: the object split. `train` and `val` show train objects, `val_ood` and `ood` their own held-out objects,
+        `mixed` at least one train and one `ood` object.
+    counts: number of objects -> probability.
+    sampling: `random`, or `exhaustive` (scene i is the i-th of all n^m ordered tuples of the split's objects,
+        identical objects included, as in arXiv 2605.31503).
+    collision_rate: share of train scenes whose swap partner is drawn too: scenes 2j and 2j + 1 are then equal but
+        for two objects that have exchanged one concept value, in train objects all four.
+    duplicates: whether one scene may hold an object twice.
+    min_distance: least distance of two centres, margin: least distance of a centre to the border, as shares of the
+        picture's side.
+    """
+
+    def __init__(
+        self,
+        split: ObjectSplit,
+        *,
+        seed: int,
+        counts: Mapping[int, float],
+        sampling: str = "random",
+        collision_rate: float = 0.0,
+        duplicates: bool = False,
+        min_distance: float = 0.0,
+        margin: float = 0.0,
+    ) -> None:
+        self.split, self.space, self.seed = split, split.space, seed
+        self.sampling, self.duplicates = sampling, duplicates
+        self.min_distance, self.margin = min_distance, margin
+        self.counts = np.array(sorted(counts), dtype=np.int64)
+        self.probabilities = np.array([counts[m] for m in self.counts], dtype=np.float64)
+        if (
+            not len(self.counts)
+            or self.counts[0] < 1
+            or np.any(self.probabilities < 0)
+            or not self.probabilities.sum()
+        ):
+            raise InputError(
+                f"objects: {dict(counts)} is no distribution of counts; use e.g. {{1: 0.5, 2: 0.5}}"
+            )
+        self.probabilities = self.probabilities / self.probabilities.sum()
+        self.max_objects = int(self.counts[-1])
+        if sampling not in ("random", "exhaustive"):
+            raise InputError(f"sampling: {sampling!r} is unknown; use random or exhaustive")
+        if sampling == "exhaustive" and (len(self.counts) > 1 or collision_rate):
+            raise InputError("sampling: exhaustive needs one object count and collision_rate 0")
+        smallest = min(len(split.train), len(split.val_ood), len(split.ood))
+        if not duplicates and smallest < self.max_objects:
+            raise InputError(
+                f"objects: scenes of {self.max_objects} distinct objects need as many in every split"
+            )
+        self.collision_rate = collision_rate
+        self._check_collision_rate()
+
+    def draw(self, name: str, start: int, stop: int) -> Scenes:
+        """Scenes start..stop-1 of split `name` (one of SPLITS)."""
+        if name not in SPLITS:
+            raise InputError(f"split: {name!r} is unknown; use one of {', '.join(SPLITS)}")
+        objects = self.draw_objects(name, start, stop)
+        return Scenes(self.space, objects, self._places(name, objects, start, stop))
+
+    def draw_objects(self, name: str, start: int, stop: int) -> np.ndarray:
+        """The scenes' objects alone, int64 [stop - start, m], -1 where there is none: for scenes without places."""
+        if self.sampling == "exhaustive":
+            return self._exhaustive(name, start, stop)
+        first, last = start - start % 2, stop + stop % 2  # whole pairs, so that partners are drawn together
+        draw = self._mixed(first, last) if name == "mixed" else self._random(name, first, last)
+        return draw[start - first : stop - first]
+
+    def num_exhaustive(self, name: str) -> int | None:
+        """How many scenes an exhaustive split has; None for random sampling."""
+        if self.sampling != "exhaustive":
+            return None
+        allowed = len(self.split.train) + len(self.split.ood) if name == "mixed" else len(self._allowed(name))
+        return allowed**self.max_objects
+
+    def partners(self, start: int, stop: int) -> np.ndarray:
+        """bool [stop - start]: whether train scene i is one of a swap pair (its partner is i ^ 1)."""
+        pair = np.arange(start, stop) // 2
+        return np.floor((pair + 1) * self.collision_rate) > np.floor(pair * self.collision_rate)
+
+    def _allowed(self, name: str) -> np.ndarray:
+        return {"train": self.split.train, "val": self.split.train}.get(name, getattr(self.split, name, None))
+
+    def _exhaustive(self, name: str, start: int, stop: int) -> np.ndarray:
+        total = self.num_exhaustive(name)
+        if total is not None and stop > total:
+            raise InputError(
+                f"num_samples.{name}: there are only {total} scenes to list; ask for at most that many"
+            )
+        if name == "mixed":
+            allowed = np.concatenate([self.split.train, self.split.ood])
+        else:
+            allowed = self._allowed(name)
+        powers = len(allowed) ** np.arange(self.max_objects)[::-1]
+        return allowed[np.arange(start, stop)[:, None] // powers % len(allowed)]
+
+    def _counts(self, draws: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        return self.counts[
+            np.minimum(np.searchsorted(np.cumsum(probabilities), draws, side="right"), len(self.counts) - 1)
+        ]
+
+    def _random(self, name: str, start: int, stop: int) -> np.ndarray:
+        """int64 [stop - start, m]; start and stop even."""
+        m = self.max_objects
+        draws = uniform(self.seed, name, "objects", start, stop, 2 * m + 2)
+        collides = self.partners(start, stop) if name == "train" else np.zeros(stop - start, dtype=bool)
+        rate = self.collision_rate if name == "train" else 0.0
+        paired, single = self._count_probabilities(rate)
+        counts = np.where(collides, self._counts(draws[:, 0], paired), self._counts(draws[:, 0], single))
+        allowed = self._allowed(name)
+        picks = draws[:, 1 : m + 1]
+        objects = (
+            allowed[integers(picks, len(allowed))]
+            if self.duplicates
+            else allowed[distinct(picks, len(allowed))]
+        )
+        if collides.any():
+            self._place_partners(objects, counts, draws, np.flatnonzero(collides[::2]) * 2)
+        objects[np.arange(m) >= counts[:, None]] = -1
+        return objects
+
+    def _place_partners(
+        self, objects: np.ndarray, counts: np.ndarray, draws: np.ndarray, first: np.ndarray
+    ) -> None:
+        """Makes rows `first` swappable scenes, and the rows after them their partners; in place."""
+        m, table = self.max_objects, self._swap_table
+        a, b, concept = table[integers(draws[first, m + 1], len(table))].T
+        new_a, new_b = exchange(self.space, a, b, concept)
+        # The other objects are redrawn among those that are none of the four, so that neither scene repeats one.
+        others = np.sort(np.searchsorted(self.split.train, np.stack([a, b, new_a, new_b], axis=1)), axis=1)
+        picks = distinct(draws[first, m + 2 : 2 * m], len(self.split.train) - 4)
+        for column in range(4):
+            picks = picks + (picks >= others[:, column : column + 1])
+        rest = self.split.train[picks]
+        objects[first] = np.concatenate([a[:, None], b[:, None], rest], axis=1)
+        objects[first + 1] = np.concatenate([new_a[:, None], new_b[:, None], rest], axis=1)
+        counts[first + 1] = counts[first]
+
+    def _mixed(self, start: int, stop: int) -> np.ndarray:
+        """At least one train and one ood object, in random order; counts below two are left out."""
+        if self.max_objects < 2:
+            raise InputError(
+                "num_samples.mixed: a mixed scene needs two objects; set it to 0 or allow more objects"
+            )
+        m, rows = self.max_objects, np.arange(stop - start)
+        draws = uniform(self.seed, "mixed", "objects", start, stop, 3 * m + 2)
+        several = np.where(self.counts >= 2, self.probabilities, 0.0)
+        counts = self._counts(draws[:, 0], several / several.sum())
+        num_ood = 1 + integers(draws[:, 1], counts - 1)
+        train = self.split.train[distinct(draws[:, 2 : m + 2], len(self.split.train))]
+        ood = self.split.ood[distinct(draws[:, m + 2 : 2 * m + 2], len(self.split.ood))]
+        objects = np.where(np.arange(m) < num_ood[:, None], ood, np.roll(train, 1, axis=1))
+        order = np.argsort(np.where(np.arange(m) < counts[:, None], draws[:, 2 * m + 2 :], 2.0), axis=1)
+        objects = objects[rows[:, None], order]
+        objects[np.arange(m) >= counts[:, None]] = -1
+        return objects
+
+    def _places(self, name: str, objects: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """float32 [n, m, 2]: centres at least `min_distance` apart, each in turn the first of eight drawn places
+        that fits; a scene where one finds none is drawn again with the next attempt number."""
+        n, m = objects.shape
+        places = np.full((n, m, 2), np.nan, dtype=np.float32)
+        if not n:
+            return places
+        rows = np.arange(n)
+        span = 1 - 2 * self.margin
+        for attempt in range(_PLACE_ATTEMPTS):
+            low, high = start + rows[0], start + rows[-1] + 1
+            draws = uniform(self.seed, name, f"places/{attempt}", low, high, m * _PLACES_PER_OBJECT * 2)
+            candidates = (
+                draws[rows - rows[0]].reshape(len(rows), m, _PLACES_PER_OBJECT, 2) * span + self.margin
+            )
+            chosen, fits = self._first_fit(candidates, objects[rows] >= 0)
+            places[rows[fits]] = chosen[fits]
+            rows = rows[~fits]
+            if not len(rows):
+                places[objects < 0] = np.nan
+                return places
+        raise InputError(
+            f"objects: {self.max_objects} objects at least {self.min_distance:.3g} apart do not fit into the picture; "
+            "use fewer or smaller objects"
+        )
+
+    def _first_fit(self, candidates: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        n, m = present.shape
+        chosen = np.zeros((n, m, 2))
+        fits = np.ones(n, dtype=bool)
+        for j in range(m):
+            distance = np.linalg.norm(candidates[:, j, :, None] - chosen[:, None, :j], axis=-1)
+            free = np.all((distance >= self.min_distance) | ~present[:, None, :j], axis=-1)
+            chosen[:, j] = candidates[np.arange(n), j, np.argmax(free, axis=1)]
+            fits &= free.any(axis=1) | ~present[:, j]
+        return chosen, fits
+
+    def _count_probabilities(self, rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """Distributions of counts inside and outside swap pairs whose mixture at `rate` is the asked one."""
+        several = np.where(self.counts >= 2, self.probabilities, 0.0)
+        paired = several / several.sum() if several.sum() else self.probabilities
+        single = self.probabilities - rate * paired if rate else self.probabilities
+        return paired, single / single.sum() if rate < 1 else paired
+
+    def _check_collision_rate(self) -> None:
+        rate = self.collision_rate
+        if not 0 <= rate <= 1:
+            raise InputError(f"collision_rate: {rate} is not a share of the scenes; use 0 to 1")
+        if not rate:
+            return
+        reachable = float(self.probabilities[self.counts >= 2].sum())
+        if not len(self._swap_table) or len(self.split.train) < 4 + max(self.max_objects - 2, 0):
+            reachable = 0.0
+        if rate > reachable + 1e-12:
+            raise InputError(
+                f"collision_rate: {rate} cannot be reached; at most {reachable:.4g} of the scenes can have a swap "
+                "partner made of train objects; lower it, raise coverage or use more scenes of two or more objects"
+            )
+
+    @cached_property
+    def _swap_table(self) -> np.ndarray:
+        """int64 [t, 3]: pairs of train objects and the concept whose values they can exchange, staying in train.
+
+        All of them where the pairs can be listed, else the legal ones among 2^20 seeded draws."""
+        train = self.split.train
+        if len(train) ** 2 <= _EXACT_SWAP_PAIRS:
+            a, b = (side.ravel() for side in np.triu_indices(len(train), k=1))
+        else:
+            a, b = integers(uniform(self.seed, "train", "swaps", 0, _SWAP_TABLE, 2), len(train)).T
+        tables = []
+        for concept in range(self.space.num_concepts):
+            column = np.full(len(a), concept)
+            legal = swappable(self.split, train[a], train[b], column)
+            tables.append(np.stack([train[a], train[b], column], axis=1)[legal])
+        return np.concatenate(tables)
+
+
+def swappable(split: ObjectSplit, a: np.ndarray, b: np.ndarray, concept: np.ndarray) -> np.ndarray:
+    """bool [n]: whether exchanging `concept` [n] between objects a and b [n] gives two other, train objects."""
+    new_a, new_b = exchange(split.space, a, b, concept)
+    return is_new(a, b, new_a, new_b) & (split.status(new_a) == TRAIN) & (split.status(new_b) == TRAIN)
+
+
+def exchange(
+    space: ConceptSpace, a: np.ndarray, b: np.ndarray, concept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Objects a and b [n] after they have exchanged their values of `concept` [n]."""
+    stride, size = space.strides[concept], np.asarray(space.sizes)[concept]
+    difference = (b // stride % size - a // stride % size) * stride
+    return a + difference, b - difference
+
+
+def is_new(a: np.ndarray, b: np.ndarray, new_a: np.ndarray, new_b: np.ndarray) -> np.ndarray:
+    """bool [n]: whether the exchange made two objects that were not there before."""
+    return (new_a != a) & (new_a != b) & (new_b != a) & (new_b != b)
+
+
+def distinct(draws: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
+    """int64 [n, m], each row m distinct integers in [0, bound) (a number or one per row), uniform over tuples.
+
+    Pick j is uniform over the bound - j numbers not yet taken: its rank among them is drawn, then shifted past the
+    taken ones in ascending order."""
+    n, m = draws.shape
+    picks = np.empty((n, m), dtype=np.int64)
+    for j in range(m):
+        pick = integers(draws[:, j], np.maximum(bound - j, 1))
+        for taken in np.sort(picks[:, :j], axis=1).T:
+            pick = pick + (pick >= taken)
+        picks[:, j] = pick
+    return picks

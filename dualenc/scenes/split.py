@@ -1,0 +1,181 @@
+"""Object splits: which objects training may show, and which are held out to test binding on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import gcd
+from typing import Any
+
+import numpy as np
+
+from dualenc.errors import InputError
+from dualenc.scenes.concepts import ConceptSpace
+
+TRAIN, VAL_OOD, OOD = 0, 1, 2  # values of `ObjectSplit.status`
+
+_DRAWS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectSplit:
+    """Disjoint object ids, sorted int64: `train`, `val_ood` (held out, to choose a model) and `ood` (to report).
+
+    Coverage rho = |train| / |O|, and every concept value occurs in training: what is new about a held-out object is
+    its combination only. Source: arXiv 2605.31503, section 2; the third part, `val_ood`, is ours, because the
+    released code chooses its model on the objects it reports.
+    """
+
+    space: ConceptSpace
+    train: np.ndarray
+    val_ood: np.ndarray
+    ood: np.ndarray
+    kind: str = "uniform"
+
+    @classmethod
+    def make(
+        cls,
+        kind: str,
+        space: ConceptSpace,
+        *,
+        coverage: float,
+        seed: int = 0,
+        val_fraction: float = 0.05,
+        max_objects: int = 2,
+    ) -> "ObjectSplit":
+        """Splits the objects of `space`; the way coverage is spent is `kind`.
+
+        `uniform`: a uniform draw of exactly round(coverage * |O|) objects among the draws in which every value
+        occurs. `checkerboard` (two concepts): each value of the first pairs with the same number of values of the
+        second, and the reverse; `block`: the held-out objects are a rectangle of the first two concepts. The last
+        two take the nearest coverage that they can reach; `coverage` of the result is the realised one.
+
+        `val_ood` gets `val_fraction` of |O|, at least 2 * `max_objects`, and `ood` the rest. Raises InputError where
+        some value cannot occur in training or too few held-out objects are left.
+        """
+        if not 0 < coverage < 1:
+            raise InputError(
+                f"coverage: {coverage} is not a share of the objects; use a number above 0 and below 1"
+            )
+        if not 0 <= val_fraction < 1:
+            raise InputError(
+                f"val_fraction: {val_fraction} is not a share of the objects; use 0 <= val_fraction < 1"
+            )
+        if kind not in KINDS:
+            raise InputError(f"split kind: {kind!r} is unknown; use one of {', '.join(KINDS)}")
+        rng = np.random.Generator(np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)))
+        train = np.sort(KINDS[kind](space, coverage, rng))
+        held_out = np.setdiff1d(np.arange(space.num_objects), train, assume_unique=True)
+        least = 2 * max_objects
+        num_val = max(round(val_fraction * space.num_objects), least)
+        if len(held_out) - num_val < least:
+            reachable = 1 - (num_val + least) / space.num_objects
+            raise InputError(
+                f"coverage: {coverage} holds out {len(held_out)} of {space.num_objects} objects, but {num_val} for "
+                f"val_ood and at least {least} for ood are needed; use a coverage of at most {max(reachable, 0):.4g}, "
+                "a smaller val_fraction or more concept values"
+            )
+        held_out = rng.permutation(held_out)
+        return cls(space, train, np.sort(held_out[:num_val]), np.sort(held_out[num_val:]), kind)
+
+    @classmethod
+    def uniform(cls, space: ConceptSpace, **options: Any) -> "ObjectSplit":
+        """`make("uniform", space, ...)`."""
+        return cls.make("uniform", space, **options)
+
+    @classmethod
+    def checkerboard(cls, space: ConceptSpace, **options: Any) -> "ObjectSplit":
+        """`make("checkerboard", space, ...)`."""
+        return cls.make("checkerboard", space, **options)
+
+    @classmethod
+    def block(cls, space: ConceptSpace, **options: Any) -> "ObjectSplit":
+        """`make("block", space, ...)`."""
+        return cls.make("block", space, **options)
+
+    @property
+    def coverage(self) -> float:
+        """The realised coverage |train| / |O|."""
+        return len(self.train) / self.space.num_objects
+
+    @cached_property
+    def statuses(self) -> np.ndarray:
+        """int8 [|O|]: TRAIN, VAL_OOD or OOD for every object."""
+        table = np.full(self.space.num_objects, OOD, dtype=np.int8)
+        table[self.train] = TRAIN
+        table[self.val_ood] = VAL_OOD
+        return table
+
+    def status(self, ids: np.ndarray) -> np.ndarray:
+        """int8 [...]: TRAIN, VAL_OOD or OOD for each object id of an array [...]."""
+        return self.statuses[ids]
+
+
+def _uniform(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> np.ndarray:
+    number = round(coverage * space.num_objects)
+    if number < max(space.sizes):
+        raise InputError(
+            f"coverage: {coverage} gives {number} training objects, but a concept has {max(space.sizes)} values, so "
+            f"some value would never occur in training; use at least {max(space.sizes) / space.num_objects:.4g}"
+        )
+    for _ in range(_DRAWS):
+        train = rng.choice(space.num_objects, number, replace=False, shuffle=False)
+        if _covers(space, train):
+            return train
+    # So few objects that a draw hardly ever has every value: start from a seeded minimal cover, add a uniform rest.
+    columns = [np.resize(rng.permutation(size), max(space.sizes)) for size in space.sizes]
+    cover = space.encode(np.stack(columns, axis=1))
+    rest = rng.permutation(np.setdiff1d(np.arange(space.num_objects), cover))
+    return np.concatenate([cover, rest[: number - len(cover)]])
+
+
+def _covers(space: ConceptSpace, objects: np.ndarray) -> bool:
+    values = space.decode(objects)
+    return all(len(np.unique(values[:, k])) == size for k, size in enumerate(space.sizes))
+
+
+def _checkerboard(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> np.ndarray:
+    """A band of equal row and column sums over seeded orders of the values of both concepts."""
+    if space.num_concepts != 2:
+        raise InputError(
+            f"split kind: checkerboard needs two concepts, not {space.num_concepts}; use uniform or block"
+        )
+    rows, columns = space.sizes
+    step = columns // gcd(rows, columns)  # with multiples of it the columns' margins are equal too
+    shares = np.arange(step, columns, step)
+    if not len(shares):
+        raise InputError(
+            f"split kind: checkerboard over {rows} x {columns} values has no equal margins below coverage 1; "
+            "use numbers of values with a common divisor"
+        )
+    width = shares[np.argmin(np.abs(shares / columns - coverage))]
+    starts = np.arange(rows) * columns // rows
+    band = (starts[:, None] + np.arange(width)) % columns
+    values = np.stack(
+        np.broadcast_arrays(rng.permutation(rows)[:, None], rng.permutation(columns)[band]), axis=-1
+    )
+    return space.encode(values.reshape(-1, 2))
+
+
+def _block(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> np.ndarray:
+    """Everything outside a held-out rectangle of the first two concepts, as square as the sizes allow."""
+    if space.num_concepts < 2:
+        raise InputError("split kind: block needs at least two concepts; use uniform")
+    rows, columns = space.sizes[:2]
+    if rows < 2 or columns < 2:
+        raise InputError("split kind: block needs two values in each of the first two concepts; use uniform")
+    height, width = np.meshgrid(np.arange(1, rows), np.arange(1, columns), indexing="ij")
+    area = height * width / (rows * columns)
+    error = np.abs(area - (1 - coverage))
+    nearest = error <= error.min() + 0.5 / (rows * columns)
+    skew = np.where(nearest, np.abs(height / rows - width / columns), np.inf)
+    h, w = np.unravel_index(np.argmin(skew), skew.shape)
+    held_rows, held_columns = rng.permutation(rows)[: height[h, w]], rng.permutation(columns)[: width[h, w]]
+    values = space.decode(np.arange(space.num_objects))
+    return np.flatnonzero(~(np.isin(values[:, 0], held_rows) & np.isin(values[:, 1], held_columns)))
+
+
+KINDS: dict[str, Callable[[ConceptSpace, float, np.random.Generator], np.ndarray]] = {
+    "uniform": _uniform,
+    "checkerboard": _checkerboard,
+    "block": _block,
+}
