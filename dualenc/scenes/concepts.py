@@ -29,17 +29,13 @@ class ConceptSpace:
         if not self.names or len(self.names) != len(self.values):
             raise InputError("concepts: name at least one concept and give each its list of values")
         if len(set(self.names)) != len(self.names):
-            raise InputError(
-                f"concepts: {_repeated(self.names)!r} is named twice; give each concept a name of its own"
-            )
+            raise InputError(f"concepts: {_repeated(self.names)!r} is named twice; give each concept a name of its own")
         for name, values in zip(self.names, self.values):
             if not values:
                 raise InputError(f"concepts.{name}: has no values; give at least one")
             for value in values:
                 if not isinstance(value, str) or not WORD.fullmatch(value):
-                    raise InputError(
-                        f"concepts.{name}: {value!r} is not one lower-case word; use a-z, 0-9, - and _"
-                    )
+                    raise InputError(f"concepts.{name}: {value!r} is not one lower-case word; use a-z, 0-9, - and _")
         words = [value for values in self.values for value in values]
         if len(set(words)) != len(words):
             raise InputError(f"concepts: the word {_repeated(words)!r} names two values; use different words")
@@ -101,11 +97,7 @@ class ConceptSpace:
     def encode(self, values: ArrayLike) -> np.ndarray:
         """Object ids, int64 [...], of concept values, int [..., C]. Raises ValueError for a value out of range."""
         values = np.asarray(values)
-        if (
-            values.ndim == 0
-            or values.shape[-1] != self.num_concepts
-            or not np.issubdtype(values.dtype, np.integer)
-        ):
+        if values.ndim == 0 or values.shape[-1] != self.num_concepts or not np.issubdtype(values.dtype, np.integer):
             raise ValueError(
                 f"values must be integers of shape (..., {self.num_concepts}), not {values.dtype} {values.shape}"
             )

@@ -66,9 +66,9 @@ _Candidates = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 def _swaps(scenes: Scenes, split: ObjectSplit, draws: np.ndarray, train_only: bool) -> _Candidates:
     space, m = split.space, scenes.objects.shape[1]
-    pairs = np.array(
-        [(i, j, k) for i, j in combinations(range(m), 2) for k in range(space.num_concepts)]
-    ).reshape(-1, 3)
+    pairs = np.array([(i, j, k) for i, j in combinations(range(m), 2) for k in range(space.num_concepts)]).reshape(
+        -1, 3
+    )
     if not len(pairs):
         return _nothing(scenes, draws)
     left, right = scenes.objects[:, pairs[:, 0]], scenes.objects[:, pairs[:, 1]]
@@ -85,7 +85,7 @@ def _swaps(scenes: Scenes, split: ObjectSplit, draws: np.ndarray, train_only: bo
 
 
 def _replacements(scenes: Scenes, split: ObjectSplit, draws: np.ndarray, train_only: bool) -> _Candidates:
-    space, (n, m) = split.space, scenes.objects.shape
+    space, n = split.space, len(scenes)
     concept = np.repeat(np.arange(space.num_concepts), space.sizes)
     value = np.concatenate([np.arange(size) for size in space.sizes])
     old = np.maximum(scenes.objects, 0)[:, :, None]
@@ -115,9 +115,7 @@ def _additions(scenes: Scenes, split: ObjectSplit, draws: np.ndarray, train_only
         pick = pick + (pick >= taken[:, None])
     made = allowed[np.minimum(pick, len(allowed) - 1)]
     objects = _widened(scenes, draws.shape[1])
-    np.put_along_axis(
-        objects, np.broadcast_to(scenes.counts[:, None, None], (*made.shape, 1)), made[..., None], axis=2
-    )
+    np.put_along_axis(objects, np.broadcast_to(scenes.counts[:, None, None], (*made.shape, 1)), made[..., None], axis=2)
     return objects, np.stack([made, np.full_like(made, -1)], axis=-1), np.full_like(made, -1), exists
 
 

@@ -17,9 +17,7 @@ from dualenc.scenes.concepts import ConceptSpace
 NONE, EXISTS = 0, 1
 ANY = -1
 
-NOUN_CONCEPT = (
-    "shape"  # the concept whose values are nouns; a space without it calls every object an "object"
-)
+NOUN_CONCEPT = "shape"  # the concept whose values are nouns; a space without it calls every object an "object"
 TEMPLATES = ("{}", "there is {}", "a picture of {}", "a scene with {}")
 
 _TOKEN = re.compile(r"[^\s,]+|,")
@@ -41,15 +39,11 @@ class Grammar:
         self.space = space
         self._noun = space.names.index(NOUN_CONCEPT) if NOUN_CONCEPT in space.names else None
         self._adjectives = [k for k in range(space.num_concepts) if k != self._noun]
-        self._value_of = {
-            word: (k, v) for k, values in enumerate(space.values) for v, word in enumerate(values)
-        }
+        self._value_of = {word: (k, v) for k, values in enumerate(space.values) for v, word in enumerate(values)}
         for word in self._function_words:
             if word in self._value_of:
                 name = space.names[self._value_of[word][0]]
-                raise InputError(
-                    f"concepts.{name}: {word!r} is a word of the grammar; use another name for this value"
-                )
+                raise InputError(f"concepts.{name}: {word!r} is a word of the grammar; use another name for this value")
 
     @cached_property
     def _function_words(self) -> list[str]:
@@ -128,16 +122,12 @@ class Grammar:
     def _parse_phrase(self, phrase: list[str], text: str) -> list[int]:
         row = [EXISTS] + [ANY] * self.space.num_concepts
         if not phrase or phrase[0] not in ("a", "an", "something"):
-            raise InputError(
-                f"caption: {text!r} is no sentence of the grammar; say e.g. {self.object_query(0)!r}"
-            )
+            raise InputError(f"caption: {text!r} is no sentence of the grammar; say e.g. {self.object_query(0)!r}")
         for word in phrase[1:]:
             if word == "object":
                 continue
             if word not in self._value_of:
-                raise InputError(
-                    f"caption: unknown word {word!r} in {text!r}; the vocabulary is in dataset.json"
-                )
+                raise InputError(f"caption: unknown word {word!r} in {text!r}; the vocabulary is in dataset.json")
             k, v = self._value_of[word]
             row[1 + k] = v
         return row

@@ -17,9 +17,7 @@ def uniform(seed: int, split: str, purpose: str, start: int, stop: int, width: i
     """
     blocks = -(-width // _WORDS_PER_COUNTER)
     key = np.array([seed, zlib.crc32(f"{split}/{purpose}".encode())], dtype=np.uint64)
-    raw = np.random.Philox(key=key, counter=start * blocks).random_raw(
-        (stop - start) * blocks * _WORDS_PER_COUNTER
-    )
+    raw = np.random.Philox(key=key, counter=start * blocks).random_raw((stop - start) * blocks * _WORDS_PER_COUNTER)
     words = raw.reshape(stop - start, blocks * _WORDS_PER_COUNTER)[:, :width]
     return (words >> np.uint64(11)) * 2.0**-53
 

@@ -48,9 +48,7 @@ class Scenes:
         width = max(part.objects.shape[1] for part in parts)
         pads = [width - part.objects.shape[1] for part in parts]
         objects = [np.pad(p.objects, ((0, 0), (0, w)), constant_values=-1) for p, w in zip(parts, pads)]
-        positions = [
-            np.pad(p.positions, ((0, 0), (0, w), (0, 0)), constant_values=np.nan) for p, w in zip(parts, pads)
-        ]
+        positions = [np.pad(p.positions, ((0, 0), (0, w), (0, 0)), constant_values=np.nan) for p, w in zip(parts, pads)]
         return cls(parts[0].space, np.concatenate(objects), np.concatenate(positions))
 
     @cached_property
@@ -98,15 +96,8 @@ class SceneSampler:
         self.min_distance, self.margin = min_distance, margin
         self.counts = np.array(sorted(counts), dtype=np.int64)
         self.probabilities = np.array([counts[m] for m in self.counts], dtype=np.float64)
-        if (
-            not len(self.counts)
-            or self.counts[0] < 1
-            or np.any(self.probabilities < 0)
-            or not self.probabilities.sum()
-        ):
-            raise InputError(
-                f"objects: {dict(counts)} is no distribution of counts; use e.g. {{1: 0.5, 2: 0.5}}"
-            )
+        if not len(self.counts) or self.counts[0] < 1 or np.any(self.probabilities < 0) or not self.probabilities.sum():
+            raise InputError(f"objects: {dict(counts)} is no distribution of counts; use e.g. {{1: 0.5, 2: 0.5}}")
         self.probabilities = self.probabilities / self.probabilities.sum()
         self.max_objects = int(self.counts[-1])
         if sampling not in ("random", "exhaustive"):
@@ -115,9 +106,7 @@ class SceneSampler:
             raise InputError("sampling: exhaustive needs one object count and collision_rate 0")
         smallest = min(len(split.train), len(split.val_ood), len(split.ood))
         if not duplicates and smallest < self.max_objects:
-            raise InputError(
-                f"objects: scenes of {self.max_objects} distinct objects need as many in every split"
-            )
+            raise InputError(f"objects: scenes of {self.max_objects} distinct objects need as many in every split")
         self.collision_rate = collision_rate
         self._check_collision_rate()
 
@@ -149,14 +138,19 @@ class SceneSampler:
         return np.floor((pair + 1) * self.collision_rate) > np.floor(pair * self.collision_rate)
 
     def _allowed(self, name: str) -> np.ndarray:
-        return {"train": self.split.train, "val": self.split.train}.get(name, getattr(self.split, name, None))
+        """The object ids that scenes of a split other than `mixed` are made of."""
+        parts = {
+            "train": self.split.train,
+            "val": self.split.train,
+            "val_ood": self.split.val_ood,
+            "ood": self.split.ood,
+        }
+        return parts[name]
 
     def _exhaustive(self, name: str, start: int, stop: int) -> np.ndarray:
         total = self.num_exhaustive(name)
         if total is not None and stop > total:
-            raise InputError(
-                f"num_samples.{name}: there are only {total} scenes to list; ask for at most that many"
-            )
+            raise InputError(f"num_samples.{name}: there are only {total} scenes to list; ask for at most that many")
         if name == "mixed":
             allowed = np.concatenate([self.split.train, self.split.ood])
         else:
@@ -179,19 +173,13 @@ class SceneSampler:
         counts = np.where(collides, self._counts(draws[:, 0], paired), self._counts(draws[:, 0], single))
         allowed = self._allowed(name)
         picks = draws[:, 1 : m + 1]
-        objects = (
-            allowed[integers(picks, len(allowed))]
-            if self.duplicates
-            else allowed[distinct(picks, len(allowed))]
-        )
+        objects = allowed[integers(picks, len(allowed))] if self.duplicates else allowed[distinct(picks, len(allowed))]
         if collides.any():
             self._place_partners(objects, counts, draws, np.flatnonzero(collides[::2]) * 2)
         objects[np.arange(m) >= counts[:, None]] = -1
         return objects
 
-    def _place_partners(
-        self, objects: np.ndarray, counts: np.ndarray, draws: np.ndarray, first: np.ndarray
-    ) -> None:
+    def _place_partners(self, objects: np.ndarray, counts: np.ndarray, draws: np.ndarray, first: np.ndarray) -> None:
         """Makes rows `first` swappable scenes, and the rows after them their partners; in place."""
         m, table = self.max_objects, self._swap_table
         a, b, concept = table[integers(draws[first, m + 1], len(table))].T
@@ -209,9 +197,7 @@ class SceneSampler:
     def _mixed(self, start: int, stop: int) -> np.ndarray:
         """At least one train and one ood object, in random order; counts below two are left out."""
         if self.max_objects < 2:
-            raise InputError(
-                "num_samples.mixed: a mixed scene needs two objects; set it to 0 or allow more objects"
-            )
+            raise InputError("num_samples.mixed: a mixed scene needs two objects; set it to 0 or allow more objects")
         m, rows = self.max_objects, np.arange(stop - start)
         draws = uniform(self.seed, "mixed", "objects", start, stop, 3 * m + 2)
         several = np.where(self.counts >= 2, self.probabilities, 0.0)
@@ -237,9 +223,7 @@ class SceneSampler:
         for attempt in range(_PLACE_ATTEMPTS):
             low, high = start + rows[0], start + rows[-1] + 1
             draws = uniform(self.seed, name, f"places/{attempt}", low, high, m * _PLACES_PER_OBJECT * 2)
-            candidates = (
-                draws[rows - rows[0]].reshape(len(rows), m, _PLACES_PER_OBJECT, 2) * span + self.margin
-            )
+            candidates = draws[rows - rows[0]].reshape(len(rows), m, _PLACES_PER_OBJECT, 2) * span + self.margin
             chosen, fits = self._first_fit(candidates, objects[rows] >= 0)
             places[rows[fits]] = chosen[fits]
             rows = rows[~fits]
@@ -308,9 +292,7 @@ def swappable(split: ObjectSplit, a: np.ndarray, b: np.ndarray, concept: np.ndar
     return is_new(a, b, new_a, new_b) & (split.status(new_a) == TRAIN) & (split.status(new_b) == TRAIN)
 
 
-def exchange(
-    space: ConceptSpace, a: np.ndarray, b: np.ndarray, concept: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def exchange(space: ConceptSpace, a: np.ndarray, b: np.ndarray, concept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Objects a and b [n] after they have exchanged their values of `concept` [n]."""
     stride, size = space.strides[concept], np.asarray(space.sizes)[concept]
     difference = (b // stride % size - a // stride % size) * stride

@@ -53,13 +53,9 @@ class ObjectSplit:
         some value cannot occur in training or too few held-out objects are left.
         """
         if not 0 < coverage < 1:
-            raise InputError(
-                f"coverage: {coverage} is not a share of the objects; use a number above 0 and below 1"
-            )
+            raise InputError(f"coverage: {coverage} is not a share of the objects; use a number above 0 and below 1")
         if not 0 <= val_fraction < 1:
-            raise InputError(
-                f"val_fraction: {val_fraction} is not a share of the objects; use 0 <= val_fraction < 1"
-            )
+            raise InputError(f"val_fraction: {val_fraction} is not a share of the objects; use 0 <= val_fraction < 1")
         if kind not in KINDS:
             raise InputError(f"split kind: {kind!r} is unknown; use one of {', '.join(KINDS)}")
         rng = np.random.Generator(np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)))
@@ -136,9 +132,7 @@ def _covers(space: ConceptSpace, objects: np.ndarray) -> bool:
 def _checkerboard(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> np.ndarray:
     """A band of equal row and column sums over seeded orders of the values of both concepts."""
     if space.num_concepts != 2:
-        raise InputError(
-            f"split kind: checkerboard needs two concepts, not {space.num_concepts}; use uniform or block"
-        )
+        raise InputError(f"split kind: checkerboard needs two concepts, not {space.num_concepts}; use uniform or block")
     rows, columns = space.sizes
     step = columns // gcd(rows, columns)  # with multiples of it the columns' margins are equal too
     shares = np.arange(step, columns, step)
@@ -150,9 +144,7 @@ def _checkerboard(space: ConceptSpace, coverage: float, rng: np.random.Generator
     width = shares[np.argmin(np.abs(shares / columns - coverage))]
     starts = np.arange(rows) * columns // rows
     band = (starts[:, None] + np.arange(width)) % columns
-    values = np.stack(
-        np.broadcast_arrays(rng.permutation(rows)[:, None], rng.permutation(columns)[band]), axis=-1
-    )
+    values = np.stack(np.broadcast_arrays(rng.permutation(rows)[:, None], rng.permutation(columns)[band]), axis=-1)
     return space.encode(values.reshape(-1, 2))
 
 
