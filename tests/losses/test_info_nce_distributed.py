@@ -1,0 +1,240 @@
+"""InfoNCE over real gloo processes under DDP, against one process that loops over the rows of the global batch."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dualenc.losses import collectives, info_nce
+
+INPUT_DIM, HIDDEN, DIM = 5, 8, 6
+ROWS = 16
+"""Rows per rank: enough for a [rows, rows] tensor to outweigh all that a rank may send."""
+WORLD_SIZES = (1, 2, 4)
+DTYPES = (torch.float64, torch.float32)
+EXTRA = (3, 0, 5, 1)
+"""Extra columns of each rank; rank 1 has none."""
+CASES = (
+    "diagonal",
+    "duplicates",
+    "rows_without_positives",
+    "all_true_row",
+    "extra_negatives",
+    "extra_true",
+    "extra_none_somewhere",
+    "everything",
+    "large_scale",
+    "nothing_true",
+    "everything_true",
+)
+WITHOUT_TERMS = ("nothing_true", "everything_true")
+SECONDS = 120
+
+
+class Pair(nn.Module):
+    """Two small towers and a log scale. One forward makes all embeddings of a rank, as a training step does."""
+
+    def __init__(self, logit_scale: float) -> None:
+        super().__init__()
+        self.scene = nn.Sequential(nn.Linear(INPUT_DIM, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, DIM))
+        self.query = nn.Sequential(nn.Linear(INPUT_DIM, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, DIM))
+        self.log_scale = nn.Parameter(torch.tensor(logit_scale).log())
+
+    def forward(self, scenes: Tensor, queries: Tensor, extra: Tensor) -> tuple[Tensor, ...]:
+        texts = F.normalize(self.query(torch.cat([queries, extra])), dim=-1)
+        scene = F.normalize(self.scene(scenes), dim=-1)
+        return scene, texts[: len(queries)], texts[len(queries) :], self.log_scale.exp()
+
+
+def make_pair(case: str, dtype: torch.dtype) -> Pair:
+    torch.manual_seed(1)
+    return Pair(95.0 if case == "large_scale" else 8.0).to(dtype)
+
+
+def make_batch(case: str, world: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The global batch: inputs of all ranks, and truth over the queries and then the real extra columns."""
+    generator = torch.Generator().manual_seed(CASES.index(case))
+    rows = ROWS * world
+    num_extra = sum(EXTRA[:world]) if case.startswith("extra") or case in ("everything", "large_scale") else 0
+    scenes, queries, extra = (
+        torch.randn(count, INPUT_DIM, generator=generator, dtype=torch.float64) for count in (rows, rows, num_extra)
+    )
+    true = torch.eye(rows, dtype=torch.bool)
+    if case in ("duplicates", "everything", "large_scale"):
+        kinds = torch.randint(rows // 2, (rows,), generator=generator)
+        true = kinds[:, None] == kinds[None]
+    if case in ("rows_without_positives", "everything"):
+        true[torch.rand(rows, generator=generator) < 0.3] = False
+    extra_true = torch.zeros(rows, num_extra, dtype=torch.bool)
+    if case in ("extra_true", "extra_none_somewhere", "everything", "large_scale"):
+        extra_true = torch.rand(rows, num_extra, generator=generator) < 0.1
+    if case == "all_true_row":
+        true[3] = True
+    if case in WITHOUT_TERMS:
+        true = torch.full_like(true, case == "everything_true")
+    inputs = {"scenes": scenes.to(dtype), "queries": queries.to(dtype), "extra": extra.to(dtype)}
+    return inputs | {"true": torch.cat([true, extra_true], dim=1)}
+
+
+def reference(case: str, world: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Loss and gradients of one process on the global batch, a row and a column at a time."""
+    pair, batch = make_pair(case, dtype), make_batch(case, world, dtype)
+    scene, query, extra, scale = pair(batch["scenes"], batch["queries"], batch["extra"])
+    logits = scale * (scene @ torch.cat([query, extra]).T)
+    loss = (naive_direction(logits, batch["true"]) + naive_direction(logits.T, batch["true"].T)) / 2
+    loss.backward()
+    return {"loss": loss.detach()} | {name: parameter.grad for name, parameter in pair.named_parameters()}
+
+
+def naive_direction(logits: Tensor, true: Tensor) -> Tensor:
+    terms = [-row.log_softmax(0)[t].mean() for row, t in zip(logits, true) if t.any() and not t.all()]
+    return torch.stack(terms).mean() if terms else 0 * logits.sum()
+
+
+def distributed(case: str, world: int, rank: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Loss and DDP's gradients on this rank."""
+    batch = make_batch(case, world, dtype)
+    mine = slice(rank * ROWS, (rank + 1) * ROWS)
+    sizes = EXTRA[:world] if len(batch["extra"]) else (0,) * world
+    model = DistributedDataParallel(make_pair(case, dtype))
+    extra_inputs = batch["extra"].split(sizes)[rank]
+    scene, query, extra, scale = model(batch["scenes"][mine], batch["queries"][mine], extra_inputs)
+    targets, extra_true = batch["true"][mine].split([ROWS * world, sum(sizes)], dim=1)
+    padded = torch.ones(ROWS, world, max(sizes), dtype=torch.bool)  # True beyond a rank's k: must be ignored
+    for sender, block in enumerate(extra_true.split(sizes, dim=1)):
+        padded[:, sender, : sizes[sender]] = block
+    no_extra_here = case == "extra_none_somewhere" and not sizes[rank]
+    loss = info_nce(
+        scene,
+        query,
+        logit_scale=scale,
+        targets=None if case in ("diagonal", "extra_negatives") else targets,
+        extra=None if no_extra_here or not sum(sizes) else extra,
+        extra_targets=None if case == "extra_negatives" else padded.flatten(1),
+    )
+    loss.backward()
+    return {"loss": loss.detach()} | {name: p.grad for name, p in model.module.named_parameters()}
+
+
+def check(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """The tolerances of float64, or of float32 by norm and by largest element."""
+    assert actual.keys() == expected.keys()
+    for name, wanted in expected.items():
+        got = actual[name]
+        assert got.dtype == wanted.dtype, name
+        if wanted.dtype == torch.float64:
+            torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12, msg=lambda text: f"{name}: {text}")  # noqa: B023
+        else:
+            assert (got - wanted).norm() <= 1e-5 * wanted.norm(), name
+            assert (got - wanted).abs().max() <= 1e-6 * wanted.abs().max(), name
+
+
+@contextlib.contextmanager
+def broken_backward(function: type[torch.autograd.Function]):
+    """The usual mistake: each rank keeps its own gradient and nothing is summed, so a factor W is missing."""
+
+    def backward(ctx, grad):
+        own = len(grad) // dist.get_world_size() if function is collectives._Gather else None
+        return (grad if own is None else grad[dist.get_rank() * own :][:own]), None
+
+    correct, function.backward = function.backward, staticmethod(backward)
+    try:
+        yield
+    finally:
+        function.backward = staticmethod(correct)
+
+
+@contextlib.contextmanager
+def largest_message(sizes: list[int]):
+    """Records how many elements each collective of the loss leaves on a rank."""
+    reduce, collect = dist.all_reduce, collectives._all_gather
+
+    def all_reduce(x, *, op, group):
+        sizes.append(x.numel())
+        return reduce(x, op=op, group=group)
+
+    def all_gather(out, x, *, group):
+        sizes.append(out.numel())
+        return collect(out, x, group=group)
+
+    dist.all_reduce, collectives._all_gather = all_reduce, all_gather
+    try:
+        yield
+    finally:
+        dist.all_reduce, collectives._all_gather = reduce, collect
+
+
+def worker(rank: int, world: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = dist.TCPStore("127.0.0.1", port, is_master=False)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    results = {f"{case}/{dtype}": distributed(case, world, rank, dtype) for case in CASES for dtype in DTYPES}
+    for function in (collectives._AllReduceSum, collectives._Gather):
+        with broken_backward(function):
+            results[f"broken{function.__name__}"] = distributed("everything", world, rank, torch.float64)
+    sizes: list[int] = []
+    with largest_message(sizes):
+        distributed("everything", world, rank, torch.float32)
+    results["sizes"] = {"numel": torch.tensor([0, *sizes])}
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", params=WORLD_SIZES, ids="W={}".format)
+def ranks(request, tmp_path_factory) -> list[dict[str, dict[str, Tensor]]]:
+    """Every case's result on each rank, from one start of that many processes."""
+    world = request.param
+    folder = tmp_path_factory.mktemp(f"world{world}")
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    processes = mp.spawn(worker, args=(world, store.port, str(folder)), nprocs=world, join=False)
+    deadline = time.monotonic() + SECONDS
+    try:
+        while not processes.join(timeout=max(0.0, deadline - time.monotonic())):
+            assert time.monotonic() < deadline, f"{world} processes did not end within {SECONDS} s"
+    finally:
+        for process in processes.processes:
+            process.kill()
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES)
+def test_equals_one_process_on_the_global_batch(ranks, case, dtype):
+    expected = reference(case, len(ranks), dtype)
+    for rank in ranks:
+        check(rank[f"{case}/{dtype}"], expected)
+
+
+@pytest.mark.parametrize("case", WITHOUT_TERMS)
+def test_nothing_to_learn_is_zero_not_nan(ranks, case):
+    for rank in ranks:
+        assert all((value == 0).all() for value in rank[f"{case}/torch.float32"].values())
+
+
+@pytest.mark.parametrize("broken", ["broken_AllReduceSum", "broken_Gather"])
+def test_a_missing_factor_of_world_size_is_noticed(ranks, broken):
+    expected = reference("everything", len(ranks), torch.float64)
+    if len(ranks) == 1:
+        check(ranks[0][broken], expected)
+    else:
+        with pytest.raises(AssertionError):
+            check(ranks[0][broken], expected)
+
+
+def test_nothing_of_the_size_of_all_pairs_is_exchanged(ranks):
+    num_rows, num_extra = ROWS * len(ranks), max(EXTRA[: len(ranks)])
+    num_columns = num_rows + sum(EXTRA[: len(ranks)])
+    largest = max(int(rank["sizes"]["numel"].max()) for rank in ranks)
+    expected = max((num_rows + num_extra * len(ranks)) * DIM, 2 * num_columns + 1)
+    assert largest == (0 if len(ranks) == 1 else expected)
+    assert expected < num_rows**2 or len(ranks) == 1
