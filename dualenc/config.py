@@ -1,0 +1,273 @@
+"""The one tree of settings of a training run: `python -m dualenc.fit --help` prints it.
+
+A run is a function of its identity fields (their hash names the run folder) and nothing else; fields marked
+`identity=False` say where and how fast it runs. This module knows no torch: a wrong config is refused in a moment.
+"""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dualenc import configs
+from dualenc.configs import field
+from dualenc.errors import InputError
+from dualenc.scenes import OPERATORS
+
+CONFIG_VERSION = 1
+
+PRESETS: dict[str, dict[str, int]] = {
+    "base": {"width": 512, "depth": 6, "heads": 8, "output_dim": 512},  # about 20M parameters a tower
+    "tiny": {"width": 96, "depth": 2, "heads": 4, "output_dim": 64},  # about 0.25M, for a CPU
+}
+
+
+@dataclass
+class RunConfig:
+    """Who this run is."""
+
+    name: str = field("run", "first half of the run folder's name", identity=False)
+    seed: int = field(0, "initialisation, sample order, dropout, query mix", minimum=0)
+    dir: str = field("runs", "folder that holds the run folders NAME-HASH", identity=False)
+    report: bool = field(True, "write report.html at the end", identity=False)
+
+
+@dataclass
+class QueryMix:
+    """What the query of a training scene is, as shares that add up to 1."""
+
+    captions: float = field(0.6, "share of full captions", minimum=0, maximum=1)
+    objects: float = field(0.25, "share of object queries, e.g. 'a red cube'", minimum=0, maximum=1)
+    concepts: float = field(0.15, "share of concept queries, e.g. 'something red'", minimum=0, maximum=1)
+
+
+@dataclass
+class SymbolicConfig:
+    """Scenes as token sequences, drawn while training; only read where data.kind is symbolic."""
+
+    num_concepts: int = field(2, "C, number of concepts", minimum=1)
+    num_values: int = field(8, "V, number of values of each concept", minimum=1)
+    split: Literal["uniform", "checkerboard", "block"] = field("uniform", "how coverage is spent")
+    coverage: float = field(0.8, "share of objects in training; data.coverage overrides it", above=0, maximum=1)
+    seed: int = field(0, "split and scenes; data.seed overrides it", minimum=0)
+    val_fraction: float = field(0.05, "share of all objects held out to choose a model", minimum=0, maximum=1)
+    objects: dict[int, float] = field({2: 1.0}, "number of objects -> share of scenes", minimum=0)
+    collision_rate: float = field(0.0, "share of scenes whose swap partner is in the batch", minimum=0, maximum=1)
+    num_samples: int = field(1000, "scenes of each of val, val_ood, ood, mixed", minimum=1)
+
+
+@dataclass
+class DataConfig:
+    """Where scenes come from, and what is asked about them."""
+
+    kind: Literal["shards", "symbolic"] = field("shards", "pictures in shards, or token sequences drawn on the fly")
+    path: str | None = field(None, "folder of a dataset", identity=False)
+    generate: str | None = field(None, "data config to make the dataset from when it is missing", identity=False)
+    coverage: float | None = field(None, "overrides the data config's coverage", identity=False, above=0, maximum=1)
+    seed: int | None = field(None, "overrides the data config's seed (split and scenes)", identity=False, minimum=0)
+    num_workers: int = field(2, "loader processes", identity=False, minimum=0)
+    queries: QueryMix = field(QueryMix, "the query mix")
+    edits: list[str] = field(["swap"], "operators whose edits are extra (negative) text columns; [] for none")
+    edits_per_scene: int = field(1, "edits taken of each operator", minimum=1)
+    symbolic: SymbolicConfig = field(SymbolicConfig, "symbolic scenes")
+
+
+@dataclass
+class SceneTowerConfig:
+    """The tower that sees scenes; null takes the preset's number."""
+
+    kind: Literal["vision", "symbolic"] = field("vision", "pictures, or the scene's objects as tokens")
+    patch_size: int = field(8, "pixels of a patch's side; divides the picture's side", minimum=1)
+    width: int | None = field(None, "width of the transformer", minimum=1)
+    depth: int | None = field(None, "number of blocks", minimum=1)
+    heads: int | None = field(None, "attention heads; divides the width", minimum=1)
+    mlp_ratio: float = field(4.0, "hidden width of the feed-forward part, in widths", above=0)
+    readout: Literal["mean", "eos"] = field("mean", "mean over tokens, or the last (for pictures: class) token")
+    dropout: float = field(0.0, "dropout rate", minimum=0, maximum=0.9)
+
+
+@dataclass
+class QueryTowerConfig:
+    """The tower that reads queries; null takes the preset's number."""
+
+    kind: Literal["text", "symbolic"] = field("text", "words, or values as tokens")
+    width: int | None = field(None, "width of the transformer", minimum=1)
+    depth: int | None = field(None, "number of blocks", minimum=1)
+    heads: int | None = field(None, "attention heads; divides the width", minimum=1)
+    mlp_ratio: float = field(4.0, "hidden width of the feed-forward part, in widths", above=0)
+    readout: Literal["mean", "eos"] = field("mean", "mean over tokens, or the last token")
+    dropout: float = field(0.0, "dropout rate", minimum=0, maximum=0.9)
+
+
+@dataclass
+class ModelConfig:
+    """Two towers and a temperature."""
+
+    preset: Literal["base", "tiny"] = field("base", "sizes: base (about 20M a tower) or tiny (about 0.25M)")
+    output_dim: int | None = field(None, "dimension of the shared space; null takes the preset's", minimum=1)
+    scene: SceneTowerConfig = field(SceneTowerConfig, "scene tower")
+    query: QueryTowerConfig = field(QueryTowerConfig, "query tower")
+    initial_logit_scale: float = field(1 / 0.07, "1 / temperature at the start", above=0, maximum=100)
+    max_logit_scale: float = field(100.0, "the learned 1 / temperature is clamped here", above=0)
+
+
+@dataclass
+class LossConfig:
+    """The objective: a weighted sum of losses by name."""
+
+    weights: dict[str, float] = field({"infonce": 1.0}, "loss name -> weight", minimum=0)
+    targets: Literal["truth", "diagonal"] = field("truth", "every true pair is a positive, or only a scene's own query")
+
+
+@dataclass
+class OptimConfig:
+    """AdamW with warm-up and cosine decay, in samples."""
+
+    lr: float = field(1e-3, "peak learning rate", above=0)
+    weight_decay: float = field(0.1, "decay of weight matrices (not gains, biases, embeddings, temperature)", minimum=0)
+    betas: tuple[float, float] = field((0.9, 0.98), "AdamW's decay rates", minimum=0, maximum=1)
+    warmup: float = field(0.05, "share of max_samples with a rising rate", minimum=0, maximum=1)
+    final_lr: float = field(0.0, "rate at the end, as a share of the peak", minimum=0, maximum=1)
+    clip: float = field(1.0, "largest gradient norm; 0 leaves gradients alone", minimum=0)
+
+
+@dataclass
+class TrainerConfig:
+    """How long, how exact, and on what."""
+
+    max_samples: int = field(1_000_000, "training length in samples, rounded up to whole batches", minimum=1)
+    batch_size: int = field(256, "global batch: samples of one step over all processes", minimum=2)
+    precision: Literal["32-true", "bf16-mixed"] = field("32-true", "arithmetic of the towers; losses are in fp32")
+    accelerator: Literal["auto", "cpu", "gpu"] = field("auto", "device kind", identity=False)
+    devices: int = field(1, "processes on this node", identity=False, minimum=1)
+    nodes: int = field(1, "nodes", identity=False, minimum=1)
+    threads: int = field(2, "threads of a process on a CPU (set, never inherited)", identity=False, minimum=1)
+    compile: bool = field(False, "torch.compile the towers", identity=False)
+    timeout: float = field(600, "seconds a process waits for the others", identity=False, above=0)
+    checkpoint_seconds: float = field(
+        60, "time between checkpoints (more where saving would take over 5% of the time)", identity=False, minimum=0
+    )
+
+
+@dataclass
+class EvalConfig:
+    """Validation while training."""
+
+    every: int = field(100_000, "samples between validations", minimum=1)
+    num_scenes: int = field(500, "scenes of each split that a validation during training looks at", minimum=1)
+    batch_size: int = field(500, "scenes or queries encoded at once", identity=False, minimum=1)
+    worst_scenes: int = field(24, "worst-bound scenes kept with pictures at the end", identity=False, minimum=0)
+
+
+@dataclass
+class LoggingConfig:
+    """What is written besides metrics.jsonl."""
+
+    wandb: Literal["offline", "online", "disabled"] = field(
+        "offline", "offline: one run exported at the end; online: live", identity=False
+    )
+    project: str = field("dualenc", "wandb project", identity=False)
+    every: int = field(50, "steps between lines of training metrics", identity=False, minimum=1)
+    progress: bool = field(True, "progress bar (on a terminal) or lines", identity=False)
+
+
+@dataclass
+class Config:
+    """Everything that `python -m dualenc.fit` can be told."""
+
+    run: RunConfig = field(RunConfig, "the run")
+    data: DataConfig = field(DataConfig, "the data")
+    model: ModelConfig = field(ModelConfig, "the model")
+    loss: LossConfig = field(LossConfig, "the objective")
+    optim: OptimConfig = field(OptimConfig, "the optimiser")
+    trainer: TrainerConfig = field(TrainerConfig, "the training")
+    eval: EvalConfig = field(EvalConfig, "the validation")
+    logging: LoggingConfig = field(LoggingConfig, "the logging")
+
+
+LOSS_NAMES = ("infonce",)  # the keys of dualenc.losses.LOSSES, known here without importing torch; a test compares
+
+
+def load(path: str | Path | None, overrides: list[str]) -> Config:
+    """The checked and resolved config: defaults, then the file, then `key=value`s, presets filled in."""
+    config = configs.load(Config, path, overrides)
+    _resolve(config)
+    _check(config)
+    return config
+
+
+def _resolve(config: Config) -> None:
+    preset = PRESETS[config.model.preset]
+    config.model.output_dim = config.model.output_dim or preset["output_dim"]
+    for tower in (config.model.scene, config.model.query):
+        tower.width = tower.width or preset["width"]
+        tower.depth = tower.depth or preset["depth"]
+        tower.heads = tower.heads or preset["heads"]
+    if config.data.kind == "symbolic":
+        if config.data.coverage is not None:
+            config.data.symbolic.coverage = config.data.coverage
+        if config.data.seed is not None:
+            config.data.symbolic.seed = config.data.seed
+    batch = config.trainer.batch_size
+    steps = math.ceil(config.trainer.max_samples / batch)
+    if steps * batch != config.trainer.max_samples:
+        print(
+            f"note: trainer.max_samples={config.trainer.max_samples} is no multiple of trainer.batch_size={batch}; "
+            f"rounded up to {steps * batch}",
+            file=sys.stderr,
+        )
+        config.trainer.max_samples = steps * batch
+
+
+def _check(config: Config) -> None:
+    """Refuses impossible combinations; single values were checked while loading."""
+    data, model = config.data, config.model
+    for name, tower in (("scene", model.scene), ("query", model.query)):
+        if tower.width % tower.heads:  # type: ignore[operator]
+            raise InputError(f"model.{name}.heads: {tower.heads} does not divide model.{name}.width={tower.width}")
+    total = data.queries.captions + data.queries.objects + data.queries.concepts
+    if not math.isclose(total, 1.0, abs_tol=1e-6):
+        raise InputError(f"data.queries: the shares add up to {total:g}; make captions + objects + concepts equal 1")
+    for operator in data.edits:
+        if operator not in OPERATORS:
+            raise InputError(f"data.edits: unknown operator {operator!r}; use some of {', '.join(OPERATORS)}")
+    _check_data(data)
+    if model.query.kind == "symbolic" and data.queries.captions:
+        raise InputError(
+            "data.queries.captions: a symbolic query tower reads object and concept queries only (a full scene in the "
+            "scene's own tokens would be trivial); set it to 0 or model.query.kind=text"
+        )
+    if data.kind == "symbolic" and model.scene.kind == "vision":
+        raise InputError("model.scene.kind: symbolic scenes have no pictures; use model.scene.kind=symbolic")
+    if not any(config.loss.weights.values()):
+        raise InputError("loss.weights: every weight is 0; give one loss a positive weight")
+    for name in config.loss.weights:
+        if name not in LOSS_NAMES:
+            raise InputError(f"loss.weights.{name}: unknown loss; use some of {', '.join(LOSS_NAMES)}")
+    if model.initial_logit_scale > model.max_logit_scale:
+        raise InputError("model.initial_logit_scale: above model.max_logit_scale; lower it")
+    world = config.trainer.devices * config.trainer.nodes
+    if config.trainer.batch_size % world:
+        raise InputError(f"trainer.batch_size: {config.trainer.batch_size} does not divide into {world} processes")
+    if not config.run.name or "/" in config.run.name or config.run.name.startswith("."):
+        raise InputError(f"run.name: {config.run.name!r} is no folder name; use letters, digits, - and _")
+
+
+def _check_data(data: DataConfig) -> None:
+    if data.kind == "shards" and data.path is None and data.generate is None:
+        raise InputError("data.path: name a dataset folder, or a data config in data.generate, or data.kind=symbolic")
+    if data.kind == "shards" and data.path is not None and data.generate is not None:
+        raise InputError("data.generate: has no effect beside data.path; give one of the two")
+    if data.kind == "symbolic" and (data.path or data.generate):
+        raise InputError("data.path: symbolic scenes are drawn, not read; leave data.path and data.generate out")
+    if data.kind == "symbolic" and max(data.symbolic.objects, default=0) < 1:
+        raise InputError("data.symbolic.objects: a scene needs at least one object; use e.g. {2: 1.0}")
+
+
+def identity(config: Config, dataset_hash: str) -> dict[str, Any]:
+    """What the run's result depends on, as plain values: the hash of it names the run folder."""
+    fields = configs.identity_dict(config)
+    if config.data.kind == "shards":
+        del fields["data"]["symbolic"]
+    return {"version": CONFIG_VERSION, "dataset": dataset_hash, **fields}

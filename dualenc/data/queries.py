@@ -1,0 +1,101 @@
+"""Queries as token arrays: words for a text tower, values for a symbolic tower.
+
+Both coders answer the same questions, so that any scene tower pairs with any query tower.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from dualenc.scenes import ConceptSpace, Grammar, Scenes, Tokenizer
+
+
+class QueryCoder(Protocol):
+    """What a source needs to know of the query side."""
+
+    vocab_size: int
+    max_length: int
+
+    def objects(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [n, T]: the canonical queries of object ids [n]."""
+        ...
+
+    def concepts(self) -> np.ndarray:
+        """int64 [num_values, T]: the canonical queries of all values, in pooled order."""
+        ...
+
+
+class TextQueries:
+    """Queries in words; see `dualenc.scenes.Grammar`."""
+
+    def __init__(self, space: ConceptSpace, tokenizer: Tokenizer, max_objects: int) -> None:
+        self.grammar, self.tokenizer = Grammar(space), tokenizer
+        self.vocab_size = len(tokenizer)
+        # The longest template has three words; each object article, values, "object" and a separator; then [EOS].
+        self.max_length = 4 + (max_objects + 1) * (space.num_concepts + 3)
+
+    def objects(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [n, T], padded to the longest."""
+        return self.tokenizer.encode_batch([self.grammar.object_query(i) for i in ids])
+
+    def concepts(self) -> np.ndarray:
+        """int64 [num_values, T], padded to the longest."""
+        return self.tokenizer.encode_batch(self.grammar.concept_queries)
+
+
+class SymbolicQueries:
+    """Queries as [SOO] v_1 .. v_C [EOO] [EOS] for an object and v [EOS] for a value (arXiv 2605.31503)."""
+
+    def __init__(self, space: ConceptSpace) -> None:
+        self.space = space
+        self.vocab_size = SymbolicScenes.vocabulary_size(space)
+        self.max_length = space.num_concepts + 3
+
+    def objects(self, ids: np.ndarray) -> np.ndarray:
+        """int64 [n, C + 3]."""
+        return SymbolicScenes.tokens(Scenes.of(self.space, np.asarray(ids)[:, None]))
+
+    def concepts(self) -> np.ndarray:
+        """int64 [num_values, 2]."""
+        values = np.arange(self.space.num_values) + SymbolicScenes.FIRST_VALUE
+        return np.stack([values, np.full_like(values, SymbolicScenes.EOS)], axis=1)
+
+
+class SymbolicScenes:
+    """Scenes as token sequences: [SOO] v_1 .. v_C [EOO] for each object, then [EOS], then [PAD]."""
+
+    PAD, SOO, EOO, EOS, FIRST_VALUE = 0, 1, 2, 3, 4
+
+    @classmethod
+    def vocabulary_size(cls, space: ConceptSpace) -> int:
+        """Number of tokens: four special ones and one for each value of each concept."""
+        return cls.FIRST_VALUE + space.num_values
+
+    @classmethod
+    def max_length(cls, space: ConceptSpace, max_objects: int) -> int:
+        """Longest token sequence of a scene."""
+        return (space.num_concepts + 2) * max_objects + 1
+
+    @classmethod
+    def tokens(cls, scenes: Scenes) -> np.ndarray:
+        """int64 [n, (C + 2) * m + 1] for scenes of at most m objects."""
+        n, m, num_concepts = scenes.values.shape
+        tokens = np.full((n, m, num_concepts + 2), cls.PAD, dtype=np.int64)
+        tokens[..., 0], tokens[..., -1] = cls.SOO, cls.EOO
+        tokens[..., 1:-1] = scenes.values + scenes.space.offsets + cls.FIRST_VALUE
+        tokens[scenes.objects < 0] = cls.PAD
+        flat = np.pad(tokens.reshape(n, -1), ((0, 0), (0, 1)), constant_values=cls.PAD)
+        flat[np.arange(n), scenes.counts * (num_concepts + 2)] = cls.EOS
+        return flat
+
+
+def pad_to_common_length(arrays: list[np.ndarray]) -> np.ndarray:
+    """Token arrays [n_i, T_i] stacked to [sum n_i, max T], padded with 0."""
+    length = max(array.shape[1] for array in arrays)
+    return np.concatenate([np.pad(array, ((0, 0), (0, length - array.shape[1]))) for array in arrays])
+
+
+def trimmed(tokens: np.ndarray) -> np.ndarray:
+    """Tokens [n, T] without the columns that are padding everywhere; at least one column stays."""
+    used = np.flatnonzero(tokens.any(axis=0))
+    return tokens[:, : used[-1] + 1 if len(used) else 1]

@@ -1,0 +1,351 @@
+"""Sources of batches: pictures from shards, or symbolic scenes drawn on the fly, behind one interface.
+
+`train_batch(position)` is a pure function of the source, the run's seed and the position (law 1). Every process
+computes the queries of the whole global batch, which costs little, so that the exact truth of its own scenes against
+all queries needs no communication.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from dualenc.data.order import SampleOrder
+from dualenc.data.queries import QueryCoder, SymbolicQueries, SymbolicScenes, TextQueries, pad_to_common_length, trimmed
+from dualenc.data.shards import Dataset
+from dualenc.data.table import HELD_OUT, SEEN, Table
+from dualenc.scenes import (
+    ANY,
+    EXISTS,
+    NONE,
+    OPERATORS,
+    SPLITS,
+    TRAIN,
+    ConceptSpace,
+    Grammar,
+    ObjectSplit,
+    Scenes,
+    SceneSampler,
+    Tokenizer,
+    draw_edits,
+    truth,
+    uniform,
+)
+
+EVAL_SPLITS = SPLITS[1:]
+
+
+class TrainBatch(NamedTuple):
+    """One process's share b of a global batch B = b * world, k extra queries, k_max the most of any process.
+
+    position: samples before this batch; indices int64 [b], sample numbers; scenes uint8 [b, H, W, 3] or int64 [b, T];
+    queries int64 [b, T]; targets bool [b, B]; extra int64 [k, T]; extra_targets bool [b, world * k_max];
+    objects int64 [B, m] of the global batch; collisions, edits: how many scenes of the global batch have their swap
+    partner in it, and how many edits stand in it.
+    """
+
+    position: int
+    indices: np.ndarray
+    scenes: np.ndarray
+    queries: np.ndarray
+    targets: np.ndarray
+    extra: np.ndarray
+    extra_targets: np.ndarray
+    objects: np.ndarray
+    collisions: int
+    edits: int
+
+
+class EvalBatch(NamedTuple):
+    """Scenes of a split with everything that is asked about them.
+
+    inputs: uint8 [n, H, W, 3] or int64 [n, T]; texts: None where the query tower reads no captions.
+    """
+
+    inputs: np.ndarray
+    scenes: Scenes
+    texts: "EvalTexts | None"
+
+
+class EvalTexts(NamedTuple):
+    """captions int64 [n, T] and their forms int32 [n, K, 1 + C]; edits int64 [n, E, T'] with operator int8 [n, E], an
+    index into OPERATORS or -1, and status int8 [n, E] (see `dualenc.data.table`)."""
+
+    captions: np.ndarray
+    forms: np.ndarray
+    edits: np.ndarray
+    operator: np.ndarray
+    status: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuerySettings:
+    """The query mix and the extra columns of a run (see `dualenc.config.DataConfig`)."""
+
+    seed: int
+    captions: float
+    objects: float
+    concepts: float
+    edits: tuple[str, ...]
+    edits_per_scene: int
+
+
+class Source(Protocol):
+    """What training and evaluation ask of the data."""
+
+    space: ConceptSpace
+    split: ObjectSplit
+    coder: QueryCoder
+    max_objects: int
+
+    def train_batch(self, position: int, *, batch_size: int, rank: int, world: int) -> TrainBatch:
+        """The share of process `rank` of `world` in the global batch that starts at `position`."""
+        ...
+
+    def num_samples(self, split: str) -> int:
+        """Number of scenes of an evaluation split."""
+        ...
+
+    def eval_batch(self, split: str, start: int, stop: int) -> EvalBatch:
+        """Scenes start..stop-1 of an evaluation split."""
+        ...
+
+
+class _Queries:
+    """Draws the queries of training scenes: a caption, or a query about one of the scene's objects or values."""
+
+    def __init__(self, space: ConceptSpace, coder: QueryCoder, settings: QuerySettings, max_objects: int) -> None:
+        self.space, self.settings = space, settings
+        self.shares = np.cumsum([settings.captions, settings.objects])
+        self.max_objects = max_objects
+        self._coder = coder
+        self._concepts = coder.concepts()
+
+    def draw(self, scenes: Scenes, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """For scenes at positions position..: kind int [n] (0 caption, 1 object, 2 concept), object ids [n], pooled
+        values [n] and forms [n, 1, 1 + C]; object, value and form have no meaning where the kind is 0."""
+        n = len(scenes)
+        draws = uniform(self.settings.seed, "train", "queries", position, position + n, 3)
+        kind = np.searchsorted(self.shares, draws[:, 0], side="right")
+        slot = (draws[:, 1] * scenes.counts).astype(np.int64)
+        concept = (draws[:, 2] * self.space.num_concepts).astype(np.int64)
+        objects = scenes.objects[np.arange(n), slot]
+        values = scenes.values[np.arange(n), slot]
+        forms = np.full((n, 1, 1 + self.space.num_concepts), ANY, dtype=np.int32)
+        forms[:, 0, 0] = EXISTS
+        only = (kind == 2)[:, None] & (np.arange(self.space.num_concepts) != concept[:, None])
+        forms[:, 0, 1:] = np.where(only, ANY, values)
+        pooled = values[np.arange(n), concept] + self.space.offsets[concept]
+        return kind, objects, pooled, forms
+
+    def tokens(self, kind: np.ndarray, objects: np.ndarray, pooled: np.ndarray, captions: np.ndarray) -> np.ndarray:
+        """int64 [n, T]: the drawn queries' tokens; captions [n, T'] are used where kind is 0."""
+        about_objects = self._coder.objects(objects[kind == 1]) if np.any(kind == 1) else captions[:0]
+        about_values = self._concepts[pooled[kind == 2]]
+        stacked = pad_to_common_length([captions[kind == 0], about_objects, about_values])
+        tokens = np.empty_like(stacked)
+        tokens[np.argsort(kind, kind="stable")] = stacked
+        return trimmed(tokens)
+
+
+def _targets(
+    forms: np.ndarray, extra_forms: list[np.ndarray], scenes: Scenes, rank: int, world: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool [b, B] and bool [b, world * k_max]: truth of all queries, and of every process's extra ones, for the own
+    scenes; forms [B, K, 1 + C], one array of extra forms [k, K, 1 + C] for each process."""
+    b = len(scenes) // world
+    own = scenes[slice(rank * b, (rank + 1) * b)]
+    most = max(map(len, extra_forms))
+    extra_targets = np.zeros((b, world, most), dtype=bool)
+    for r, part in enumerate(extra_forms):
+        if len(part):
+            extra_targets[:, r, : len(part)] = truth(part, own)
+    return truth(forms, own), extra_targets.reshape(b, world * most)
+
+
+class ShardSource:
+    """Pictures and captions of a `Dataset`."""
+
+    def __init__(self, dataset: Dataset, *, query_tower: str, scene_tower: str, settings: QuerySettings) -> None:
+        self.dataset, self.space, self.split = dataset, dataset.space, dataset.split
+        self.max_objects = dataset.max_objects
+        self.pictures = scene_tower == "vision"
+        self.words = query_tower == "text"
+        text = TextQueries(self.space, dataset.tokenizer, self.max_objects)
+        self.coder: QueryCoder = text if self.words else SymbolicQueries(self.space)
+        self.settings = settings
+        self.order = SampleOrder(
+            [shard.num_samples for shard in dataset.shards["train"]], seed=settings.seed, paired=dataset.paired
+        )
+        self._queries = _Queries(self.space, self.coder, settings, self.max_objects)
+
+    def train_batch(self, position: int, *, batch_size: int, rank: int, world: int) -> TrainBatch:
+        """See `Source`."""
+        table = self.dataset.table("train")
+        rows = self.order(position, position + batch_size)
+        scenes = table.scenes(self.space, rows)
+        kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
+        forms = _padded_forms(query_forms, table.forms.shape[1])
+        forms[kind == 0] = table.forms[rows[kind == 0]]
+        b = batch_size // world
+        own = slice(rank * b, (rank + 1) * b)
+        extra, extra_forms = self._edits(table, rows.reshape(world, b), rank)
+        targets, extra_targets = _targets(forms, extra_forms, scenes, rank, world)
+        partner = table.partner[rows]
+        return TrainBatch(
+            position=position,
+            indices=rows[own],
+            scenes=self._inputs("train", rows[own], scenes[own]),
+            queries=self._queries.tokens(
+                kind[own], objects[own], pooled[own], table.tokens[rows[own]].astype(np.int64)
+            ),
+            targets=targets,
+            extra=extra,
+            extra_targets=extra_targets,
+            objects=scenes.objects,
+            collisions=int(np.isin(partner[partner >= 0], table.index[rows]).sum()),
+            edits=sum(map(len, extra_forms)),
+        )
+
+    def _edits(self, table: Table, rows: np.ndarray, rank: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Tokens int64 [k, T] of the own edits, and every process's edit forms; rows [world, b]."""
+        taken = np.zeros(table.edit_operator[rows].shape, dtype=bool)
+        for operator in self.settings.edits:
+            match = table.edit_operator[rows] == OPERATORS.index(operator)
+            taken |= match & (np.cumsum(match, axis=-1) <= self.settings.edits_per_scene)
+        if self.words:
+            tokens = trimmed(table.edit_tokens[rows[rank]][taken[rank]].astype(np.int64))
+            return tokens, [table.edit_forms[part][mask] for part, mask in zip(rows, taken)]
+        made = [_made(table.edit_made[part][mask]) for part, mask in zip(rows, taken)]
+        return self.coder.objects(made[rank]), [self.dataset.grammar.object_forms(ids[:, None]) for ids in made]
+
+    def _inputs(self, split: str, rows: np.ndarray, scenes: Scenes) -> np.ndarray:
+        return self.dataset.images(split, rows) if self.pictures else SymbolicScenes.tokens(scenes)
+
+    def num_samples(self, split: str) -> int:
+        """See `Source`."""
+        return self.dataset.num_samples(split)
+
+    def eval_batch(self, split: str, start: int, stop: int) -> EvalBatch:
+        """See `Source`."""
+        table, rows = self.dataset.table(split), np.arange(start, stop)
+        scenes = table.scenes(self.space, rows)
+        texts = EvalTexts(
+            captions=table.tokens[rows].astype(np.int64),
+            forms=table.forms[rows],
+            edits=table.edit_tokens[rows].astype(np.int64),
+            operator=table.edit_operator[rows],
+            status=table.edit_status[rows],
+        )
+        return EvalBatch(self._inputs(split, rows, scenes), scenes, texts if self.words else None)
+
+
+class SymbolicSource:
+    """Scenes as token sequences, scene i of training at position i: nothing is on disk and nothing repeats."""
+
+    def __init__(self, sampler: SceneSampler, *, query_tower: str, settings: QuerySettings, num_samples: int) -> None:
+        self.sampler, self.space, self.split = sampler, sampler.space, sampler.split
+        self.max_objects, self.settings = sampler.max_objects, settings
+        self.words = query_tower == "text"
+        self._num_samples = num_samples
+        self.grammar = Grammar(self.space)
+        text = TextQueries(self.space, Tokenizer(self.grammar.vocabulary), self.max_objects)
+        self.coder: QueryCoder = text if self.words else SymbolicQueries(self.space)
+        self._text = text
+        self._queries = _Queries(self.space, self.coder, settings, self.max_objects)
+
+    def train_batch(self, position: int, *, batch_size: int, rank: int, world: int) -> TrainBatch:
+        """See `Source`."""
+        stop = position + batch_size
+        scenes = Scenes.of(self.space, self.sampler.draw_objects("train", position, stop))
+        kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
+        forms = _padded_forms(query_forms, self.max_objects)
+        forms[kind == 0] = self.grammar.object_forms(scenes.objects[kind == 0])
+        b = batch_size // world
+        own = slice(rank * b, (rank + 1) * b)
+        extra, extra_forms = self._edits(scenes, position, rank, world)
+        targets, extra_targets = _targets(forms, extra_forms, scenes, rank, world)
+        captions = self._captions(scenes.objects[own]) if self.words else np.zeros((b, 1), dtype=np.int64)
+        return TrainBatch(
+            position=position,
+            indices=np.arange(position, stop)[own],
+            scenes=SymbolicScenes.tokens(scenes[own]),
+            queries=self._queries.tokens(kind[own], objects[own], pooled[own], captions),
+            targets=targets,
+            extra=extra,
+            extra_targets=extra_targets,
+            objects=scenes.objects,
+            collisions=int(self.sampler.partners(position, stop).sum()),
+            edits=sum(map(len, extra_forms)),
+        )
+
+    def _captions(self, objects: np.ndarray) -> np.ndarray:
+        """int64 [n, T]: full captions that list objects [n, m], -1 for none."""
+        queries = self.grammar.object_query
+        texts = [self.grammar.caption([queries(i) for i in listed[listed >= 0]]) for listed in objects]
+        return self._text.tokenizer.encode_batch(texts)
+
+    def _edits(self, scenes: Scenes, position: int, rank: int, world: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Tokens int64 [k, T] of the own edits, and every process's edit forms."""
+        num = self.settings.edits_per_scene
+        drawn = [
+            draw_edits(operator, scenes, self.split, seed=self.sampler.seed, name="train", start=position, num=num)
+            for operator in self.settings.edits
+        ]
+        width = 0 if not drawn else drawn[0].objects.shape[2] if self.words else 2
+        edits = [(edit.objects if self.words else edit.made).reshape(world, -1, width) for edit in drawn]
+        exists = [edit.exists.reshape(world, -1) for edit in drawn]
+        listed = [
+            np.concatenate(
+                [part[r][there[r]] for part, there in zip(edits, exists)] or [np.empty((0, 1), dtype=np.int64)]
+            )
+            for r in range(world)
+        ]
+        if not self.words:
+            listed = [_made(part)[:, None] for part in listed]
+        tokens = self._captions(listed[rank]) if self.words else self.coder.objects(listed[rank][:, 0])
+        return tokens, [self.grammar.object_forms(part) for part in listed]
+
+    def num_samples(self, split: str) -> int:
+        """See `Source`."""
+        return 0 if split == "mixed" and self.max_objects < 2 else self._num_samples
+
+    def eval_batch(self, split: str, start: int, stop: int) -> EvalBatch:
+        """See `Source`."""
+        scenes = Scenes.of(self.space, self.sampler.draw_objects(split, start, stop))
+        inputs = SymbolicScenes.tokens(scenes)
+        if not self.words:
+            return EvalBatch(inputs, scenes, None)
+        drawn = [
+            draw_edits(operator, scenes, self.split, seed=self.sampler.seed, name=split, start=start)
+            for operator in OPERATORS
+        ]
+        seen = [
+            np.all((self.split.status(edits.made[:, 0]) == TRAIN) | (edits.made[:, 0] < 0), axis=-1) for edits in drawn
+        ]
+        exists = np.stack([edits.exists[:, 0] for edits in drawn], axis=1)
+        captions = [
+            self._captions(np.where(edits.exists, edits.objects[:, 0], scenes.objects[:, :1])) for edits in drawn
+        ]
+        stacked = pad_to_common_length(captions)
+        texts = EvalTexts(
+            captions=self._captions(scenes.objects),
+            forms=self.grammar.object_forms(scenes.objects),
+            edits=stacked.reshape(len(OPERATORS), len(scenes), -1).swapaxes(0, 1),
+            operator=np.where(exists, np.arange(len(OPERATORS)), -1).astype(np.int8),
+            status=np.where(np.stack(seen, axis=1), SEEN, HELD_OUT).astype(np.int8),
+        )
+        return EvalBatch(inputs, scenes, texts)
+
+
+def _padded_forms(forms: np.ndarray, num_conjuncts: int) -> np.ndarray:
+    """Forms [n, K, 1 + C] with at least `num_conjuncts` rows each."""
+    padded = np.full((len(forms), max(num_conjuncts, forms.shape[1]), forms.shape[2]), ANY, dtype=np.int32)
+    padded[..., 0] = NONE
+    padded[:, : forms.shape[1]] = forms
+    return padded
+
+
+def _made(made: np.ndarray) -> np.ndarray:
+    """int64 [k]: the object ids in made [n, 2], without the places that hold none."""
+    return made[made >= 0]
