@@ -94,6 +94,14 @@ def test_split_ceiling_by_hand():
     assert bag_ceiling_split(values, status=np.array([1, 0, 0, 2], np.int8), sizes=(2, 2)).tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_padding_is_of_no_status(first: int):
+    """Scene {(0,1), (1,0)} and an empty slot; its rival {(0,0), (1,1)} has the other status, whatever id 0 has."""
+    values = scene((0, 1), (-1, -1), (1, 0))
+    status = np.array([first, 1 - first, 1 - first, first], dtype=np.int8)
+    assert bag_ceiling_split(values, status=status, sizes=(2, 2)).tolist() == [1.0]
+
+
 def test_two_concepts_of_20_values_at_low_coverage_have_a_high_split_ceiling():
     rng = np.random.default_rng(0)
     status = np.ones(400, dtype=np.int8)

@@ -78,11 +78,11 @@ def test_shapes_that_would_broadcast_are_refused():
 
 def test_caption_versus_edit_by_hand():
     report = caption_versus_edit(
-        torch.tensor([0.5, 0.5, 0.5, 0.5, math.nan]),
-        torch.tensor([0.4, 0.5, 0.6, 0.1, 0.0]),  # won, tie, lost, won, no edit
+        torch.tensor([0.5, 0.5, 0.5, 0.5, math.nan, 0.9]),
+        torch.tensor([0.4, 0.5, 0.6, 0.1, 0.0, 0.1]),  # won, tie, lost, won, and two without an edit
         operator="swap",
-        exists=torch.tensor([True, True, True, True, False]),
-        heldout=torch.tensor([False, False, True, True, True]),
+        exists=torch.tensor([True, True, True, True, False, False]),
+        heldout=torch.tensor([False, False, True, True, True, False]),
     )
     assert report == {
         "caption_vs_swap": 0.5,

@@ -87,14 +87,19 @@ def test_same_status_by_hand():
     assert only_heldout.candidates_same_status.tolist() == [2]
 
 
-def test_a_scene_of_all_objects_has_no_negatives():
+@pytest.mark.parametrize("num_objects", [2, 40])
+def test_a_scene_of_all_objects_has_no_negatives(num_objects: int):
+    every = np.arange(num_objects)[None, ::-1].copy()
     result = recognition_blocks(
-        torch.ones(1, 1), blocks(torch.ones(2, 1), 1), objects=np.array([[1, 0]]), status=np.zeros(2, np.int8)
+        torch.ones(1, 1),
+        blocks(torch.ones(num_objects, 1), 7),
+        objects=every,
+        status=np.zeros(num_objects, np.int8),
     )
     assert result.recognised
     assert result.margin.item() == math.inf
     assert result.best_negative.tolist() == [-1]
-    assert sorted(result.preferred[0].tolist()) == [0, 1]
+    assert sorted(result.preferred[0].tolist()) == list(range(num_objects))
 
 
 def test_autocast_cannot_coarsen_the_scores():
