@@ -6,7 +6,7 @@ all queries needs no communication.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,6 +34,8 @@ from dualenc.scenes import (
 
 EVAL_SPLITS = SPLITS[1:]
 
+Array = Any  # a numpy array as a source makes it, a torch tensor once the loader has it
+
 
 class TrainBatch(NamedTuple):
     """One process's share b of a global batch B = b * world, k extra queries, k_max the most of any process.
@@ -45,13 +47,13 @@ class TrainBatch(NamedTuple):
     """
 
     position: int
-    indices: np.ndarray
-    scenes: np.ndarray
-    queries: np.ndarray
-    targets: np.ndarray
-    extra: np.ndarray
-    extra_targets: np.ndarray
-    objects: np.ndarray
+    indices: Array
+    scenes: Array
+    queries: Array
+    targets: Array
+    extra: Array
+    extra_targets: Array
+    objects: Array
     collisions: int
     edits: int
 

@@ -1,0 +1,98 @@
+"""From config to source and model: the only place that knows which tower reads what."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from dualenc.config import Config, ModelConfig
+from dualenc.data import Dataset, QuerySettings, ShardSource, Source, SymbolicSource
+from dualenc.data.queries import SymbolicQueries, SymbolicScenes, TextQueries
+from dualenc.models import DualEncoder, SymbolicTower, TextTower, VisionTower
+from dualenc.scenes import ConceptSpace, Grammar, SceneSampler, Tokenizer
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that rebuilds a model besides its weights: model.json holds it, so a run can be loaded without its data."""
+
+    model: ModelConfig
+    concepts: dict[str, list[str]]
+    vocabulary: list[str]
+    max_objects: int
+    image_size: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @property
+    def space(self) -> ConceptSpace:
+        """The concept space."""
+        return ConceptSpace.from_dict(self.concepts)
+
+    @property
+    def coder(self) -> "TextQueries | SymbolicQueries":
+        """How queries become tokens."""
+        if self.model.query.kind == "symbolic":
+            return SymbolicQueries(self.space)
+        return TextQueries(self.space, Tokenizer(self.vocabulary), self.max_objects)
+
+
+def build_model(spec: ModelSpec) -> DualEncoder:
+    """The dual encoder of a spec, freshly initialised from torch's random state."""
+    config = spec.model
+    scene: torch.nn.Module
+    if config.scene.kind == "vision":
+        assert spec.image_size is not None
+        scene = VisionTower(
+            image_size=spec.image_size, patch_size=config.scene.patch_size, **_sizes(config, config.scene)
+        )
+    else:
+        scene = SymbolicTower(
+            SymbolicScenes.vocabulary_size(spec.space),
+            max_length=SymbolicScenes.max_length(spec.space, spec.max_objects),
+            **_sizes(config, config.scene),
+        )
+    tower = TextTower if config.query.kind == "text" else SymbolicTower
+    query = tower(spec.coder.vocab_size, max_length=spec.coder.max_length, **_sizes(config, config.query))
+    return DualEncoder(
+        scene, query, initial_logit_scale=config.initial_logit_scale, max_logit_scale=config.max_logit_scale
+    )
+
+
+def _sizes(model: ModelConfig, tower: Any) -> dict[str, Any]:
+    names = ("width", "depth", "heads", "readout", "dropout", "mlp_ratio")
+    return {"output_dim": model.output_dim, **{name: getattr(tower, name) for name in names}}
+
+
+def query_settings(config: Config) -> QuerySettings:
+    """The part of the config that decides what is asked about a training scene."""
+    mix = config.data.queries
+    return QuerySettings(
+        seed=config.run.seed,
+        captions=mix.captions,
+        objects=mix.objects,
+        concepts=mix.concepts,
+        edits=tuple(config.data.edits),
+        edits_per_scene=config.data.edits_per_scene,
+    )
+
+
+def build_source(config: Config, data: Dataset | SceneSampler) -> Source:
+    """The source of batches over a dataset, or over symbolic scenes."""
+    settings, query = query_settings(config), config.model.query.kind
+    if isinstance(data, Dataset):
+        return ShardSource(data, scene_tower=config.model.scene.kind, query_tower=query, settings=settings)
+    return SymbolicSource(data, query_tower=query, settings=settings, num_samples=config.data.symbolic.num_samples)
+
+
+def model_spec(config: Config, source: Source) -> ModelSpec:
+    """The spec of the model that a config trains on a source."""
+    return ModelSpec(
+        model=config.model,
+        concepts=source.space.to_dict(),
+        vocabulary=Tokenizer(Grammar(source.space).vocabulary).vocabulary,
+        max_objects=source.max_objects,
+        image_size=source.dataset.image_size if isinstance(source, ShardSource) else None,
+    )

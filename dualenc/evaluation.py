@@ -1,0 +1,209 @@
+"""All metrics of a model on one split of a source: encode, score, and hand over to `dualenc.metrics`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dualenc import metrics
+from dualenc.data import EVAL_SPLITS, EvalBatch, Source
+from dualenc.data.queries import QueryCoder
+from dualenc.data.table import HELD_OUT
+from dualenc.models import DualEncoder
+from dualenc.scenes import OPERATORS, Grammar, Scenes, truth
+
+_GALLERY = 2048  # scenes of the retrieval gallery: chance and difficulty should not depend on the size of a split
+
+
+@dataclass(frozen=True)
+class WorstScene:
+    """A scene whose objects are not all preferred: number in its split, margin, and what was preferred instead."""
+
+    index: int
+    margin: float
+    objects: list[int]
+    preferred: int
+    score_true: float
+    score_preferred: float
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """metrics: names without the split's prefix; worst: the scenes with the smallest margins, worst first;
+    confusion: concept name -> [V, V] counts (see `dualenc.metrics.attribute_confusion`)."""
+
+    metrics: dict[str, float | None]
+    worst: list[WorstScene]
+    confusion: dict[str, np.ndarray]
+
+
+class Evaluator:
+    """Evaluates a `DualEncoder` on the splits of a source.
+
+    batch_size: scenes or queries encoded at once. `autocast` opens the context to encode in (bf16 or nothing).
+    """
+
+    def __init__(
+        self, model: DualEncoder, source: Source, *, batch_size: int, autocast: Callable[[], Any] | None = None
+    ) -> None:
+        self.model, self.source, self.batch_size = model, source, batch_size
+        self._autocast = autocast
+        self.device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def all_splits(self, *, num_scenes: int | None = None, num_worst: int = 0) -> dict[str, SplitResult]:
+        """Every split that holds scenes, with at most `num_scenes` of each (None: all)."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            concepts = self._queries(self.source.coder.concepts())
+            objects = self._object_queries() if self.source.space.num_objects <= self._KEEP else None
+            results = {}
+            for split in EVAL_SPLITS:
+                number = self.source.num_samples(split)
+                number = min(number, num_scenes) if num_scenes else number
+                if number:
+                    results[split] = self._split(split, number, concepts, objects, num_worst)
+            return results
+        finally:
+            self.model.train(was_training)
+
+    _KEEP = 1 << 17  # object queries kept between splits; beyond, they are encoded again for each
+
+    def _split(self, split: str, number: int, concepts: Tensor, objects: Tensor | None, num_worst: int) -> SplitResult:
+        space, statuses = self.source.space, self.source.split.statuses
+        batches = [self.source.eval_batch(split, *span) for span in spans(number, self.batch_size)]
+        embeddings = torch.cat([self._scenes(batch.inputs) for batch in batches])
+        scenes = Scenes.concatenate([batch.scenes for batch in batches])
+        blocks = [(0, objects)] if objects is not None else self._object_blocks()
+        vocabulary = metrics.recognition_blocks(embeddings, blocks, objects=scenes.objects, status=statuses)
+        report = metrics.binding_report(
+            embeddings @ concepts.T,
+            vocabulary,
+            values=scenes.values,
+            sizes=space.sizes,
+            concept_names=space.names,
+            bags=metrics.bag_levels(scenes.values, status=statuses, sizes=space.sizes),
+            split=split,
+        )
+        report |= self._texts(batches, embeddings, scenes)
+        confusion = metrics.attribute_confusion(scenes.values, vocabulary.preferred.numpy(), sizes=space.sizes)
+        return SplitResult(report, _worst(vocabulary, scenes, num_worst), dict(zip(space.names, confusion)))
+
+    def _texts(self, batches: list[EvalBatch], embeddings: Tensor, scenes: Scenes) -> dict[str, float | None]:
+        """Caption versus edit and retrieval; null where the query tower reads no captions."""
+        if batches[0].texts is None:
+            return {f"caption_vs_{operator}": None for operator in OPERATORS}
+        texts = [batch.texts for batch in batches if batch.texts is not None]
+        captions = torch.cat([self._queries(text.captions) for text in texts])
+        own = (embeddings * captions).sum(dim=1)
+        operator = np.concatenate([text.operator for text in texts])
+        heldout = np.concatenate([text.status for text in texts]) == HELD_OUT
+        edits = torch.cat([self._queries(text.edits.reshape(-1, text.edits.shape[-1])) for text in texts])
+        scores = torch.einsum("nd,ned->ne", embeddings, edits.reshape(*operator.shape, -1))
+        report: dict[str, float | None] = {}
+        for number, name in enumerate(OPERATORS):
+            # The first edit by an operator stands for it, so that every scene counts once.
+            column = np.argmax(operator == number, axis=1) if operator.shape[1] else np.zeros(len(scenes), dtype=int)
+            rows = np.arange(len(scenes))
+            exists = (operator == number).any(axis=1)
+            report |= metrics.caption_versus_edit(
+                own,
+                scores[rows, column] if operator.shape[1] else torch.zeros_like(own),
+                operator=name,
+                exists=torch.as_tensor(exists),
+                heldout=torch.as_tensor(heldout[rows, column] if operator.shape[1] else np.zeros_like(exists)),
+            )
+        forms = np.concatenate([text.forms for text in texts])
+        return report | self._retrieval(texts, captions, forms, embeddings, scenes)
+
+    def _retrieval(
+        self, texts: list[Any], captions: Tensor, forms: np.ndarray, embeddings: Tensor, scenes: Scenes
+    ) -> dict[str, float | None]:
+        width = max(text.captions.shape[1] for text in texts)
+        tokens = np.concatenate([np.pad(t.captions, ((0, 0), (0, width - t.captions.shape[1]))) for t in texts])
+        _, first = np.unique(tokens[:_GALLERY], axis=0, return_index=True)
+        first.sort()
+        gallery = scenes[slice(_GALLERY)]
+        true = torch.as_tensor(truth(forms[first], gallery), device=embeddings.device)
+        return metrics.retrieval(embeddings[:_GALLERY] @ captions[torch.as_tensor(first)].T, true)
+
+    def _scenes(self, inputs: np.ndarray) -> Float[Tensor, "n d"]:
+        return self._encode(self.model.encode_scenes, inputs)
+
+    def _queries(self, tokens: np.ndarray) -> Float[Tensor, "n d"]:
+        if not len(tokens):
+            return torch.zeros(0, 1, device=self.device)
+        parts = [self._encode(self.model.encode_queries, tokens[slice(*span)]) for span in spans(len(tokens), 4096)]
+        return torch.cat(parts)
+
+    def _encode(self, encode: Callable[[Tensor], Tensor], inputs: np.ndarray) -> Tensor:
+        tensor = torch.as_tensor(inputs, device=self.device)
+        if self._autocast is None:
+            return encode(tensor)
+        with self._autocast():
+            return encode(tensor).float()
+
+    def _object_blocks(self) -> Iterator[tuple[int, Tensor]]:
+        return object_blocks(self.source.coder, self.source.space.num_objects, self._queries)
+
+    def _object_queries(self) -> Tensor:
+        return torch.cat([block for _, block in self._object_blocks()])
+
+
+def object_blocks(
+    coder: QueryCoder, num_objects: int, encode: Callable[[np.ndarray], Tensor], size: int = 8192
+) -> Iterator[tuple[int, Tensor]]:
+    """(first id, embeddings [b, d]) of the canonical queries of all objects, a block at a time."""
+    for start, stop in spans(num_objects, size):
+        yield start, encode(coder.objects(np.arange(start, stop)))
+
+
+def spans(number: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive pieces of range(number)."""
+    for start in range(0, number, size):
+        yield start, min(start + size, number)
+
+
+def with_prefix(results: dict[str, SplitResult]) -> dict[str, float | None]:
+    """All splits' metrics as one dict of `split/name`."""
+    return {f"{split}/{name}": value for split, result in results.items() for name, value in result.metrics.items()}
+
+
+def worst_scenes_json(
+    split: str, worst: list[WorstScene], grammar: Grammar, images: list[str | None]
+) -> list[dict[str, Any]]:
+    """Worst-bound scenes as the report reads them: the query that was preferred, and what is true."""
+    return [
+        {
+            "split": split,
+            "index": scene.index,
+            "image": image,
+            "caption_true": grammar.caption([grammar.object_query(i) for i in scene.objects]),
+            "caption_preferred": grammar.object_query(scene.preferred),
+            "score_true": scene.score_true,
+            "score_preferred": scene.score_preferred,
+            "bound": scene.margin > 0,
+        }
+        for scene, image in zip(worst, images)
+    ]
+
+
+def _worst(vocabulary: metrics.VocabularyRecognition, scenes: Scenes, number: int) -> list[WorstScene]:
+    margins = vocabulary.margin
+    worst = torch.argsort(margins, stable=True)[:number].tolist()
+    return [
+        WorstScene(
+            index=i,
+            margin=float(margins[i]),
+            objects=scenes.objects[i][scenes.objects[i] >= 0].tolist(),
+            preferred=int(vocabulary.best_negative[i]),
+            score_true=float(vocabulary.min_positive[i].amin()),
+            score_preferred=float(vocabulary.max_negative[i].amax()),
+        )
+        for i in worst
+    ]

@@ -1,0 +1,91 @@
+"""Trains one run: `python -m dualenc.fit CONFIG [key=value ...]`; `--help` prints every key.
+
+The same command continues an interrupted run and leaves a finished one alone. Exit code 0: done; 2: bad input, one
+line on stderr; 130: interrupted, with a checkpoint saved.
+"""
+
+from dualenc.signals import StopFlag
+
+STOP = StopFlag()
+STOP.install()  # before the slow imports, so that no signal is lost or answered by someone else
+
+import contextlib  # noqa: E402
+import os  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from dualenc import config as configuration  # noqa: E402
+from dualenc import configs  # noqa: E402
+from dualenc.config import Config  # noqa: E402
+from dualenc.data.open import Data, open_data  # noqa: E402
+from dualenc.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, run_cli  # noqa: E402
+from dualenc.files import Claim, read_json  # noqa: E402
+from dualenc.run import RunFolder  # noqa: E402
+
+USAGE = "usage: python -m dualenc.fit CONFIG [key=value ...]"
+
+
+def main(argv: list[str]) -> int:
+    """Checks everything, then trains, reports and prints the results."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"{__doc__}\n{USAGE}\n\n{configs.help_text(Config)}")
+        return EXIT_OK
+    if "=" in argv[0]:
+        raise InputError(f"{argv[0]!r} stands where the config file should; {USAGE}")
+    rank = adopt_launcher(overrides := argv[1:])
+    config = configuration.load(argv[0], overrides)
+    data, dataset_hash = open_data(config.data, config.model)
+    run = RunFolder.of(config, dataset_hash)
+    run.path.mkdir(parents=True, exist_ok=True)
+    with claimed(run.path / "claim", rank):
+        if not run.summary.exists():
+            if rank == 0:
+                run.open(config)
+            if not _train(config, data, run, rank):
+                return EXIT_INTERRUPTED
+        if rank == 0:
+            conclude(config, run)
+    return EXIT_OK
+
+
+def _train(config: Config, data: Data, run: RunFolder, rank: int) -> bool:
+    from dualenc.training import train  # torch is imported once the config and the data are known to be good
+
+    return train(config, data, run, rank=rank, stop=STOP)
+
+
+def adopt_launcher(overrides: list[str]) -> int:
+    """This process's rank; where torchrun started it, its numbers of processes become overrides."""
+    environment = os.environ
+    if "TORCHELASTIC_RUN_ID" in environment:
+        local = int(environment["LOCAL_WORLD_SIZE"])
+        overrides += [f"trainer.devices={local}", f"trainer.nodes={int(environment['WORLD_SIZE']) // local}"]
+    return int(environment.get("RANK", environment.get("LOCAL_RANK", "0")))
+
+
+@contextlib.contextmanager
+def claimed(path: Path, rank: int) -> Iterator[None]:
+    """One run at a time in a folder: process 0 claims it for all."""
+    if rank:
+        yield
+        return
+    with Claim(path):
+        yield
+
+
+def conclude(config: Config, run: RunFolder) -> None:
+    """The offline wandb run, the report and the printed table of a complete run."""
+    from dualenc.report import results_text, write_report
+
+    if config.logging.wandb == "offline":
+        from dualenc.sync import export_offline
+
+        export_offline(run.path)
+    print(results_text(read_json(run.summary)))
+    print(run.path)
+    if config.run.report:
+        print(write_report([run.path]))
+
+
+if __name__ == "__main__":
+    run_cli(main)

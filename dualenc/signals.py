@@ -1,0 +1,24 @@
+"""One handler for SIGTERM, SIGINT and SIGUSR1: while training it only sets a flag that the end of a step looks at."""
+
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopFlag:
+    """Set by a signal. Outside training, where there is no step to finish, a signal raises KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self.deferred = False
+
+    def install(self) -> None:
+        """Takes the signals over, also from libraries that took them meanwhile."""
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.is_set = True
+        if not self.deferred:
+            raise KeyboardInterrupt

@@ -1,0 +1,308 @@
+"""Trains a resolved config on opened data into a run folder, and finishes the folder. Imported after all checks."""
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.strategies import DDPStrategy
+from safetensors.torch import load_file, save_file
+
+from dualenc.build import ModelSpec, build_model, build_source, model_spec
+from dualenc.callbacks import (
+    AtomicCheckpointIO,
+    BindingCallback,
+    CheckpointCallback,
+    CoverageCallback,
+    LogCallback,
+    newest_checkpoint,
+)
+from dualenc.config import Config
+from dualenc.data import Dataset, ShardSource, Source
+from dualenc.data.datamodule import SceneDataModule
+from dualenc.evaluation import Evaluator, SplitResult, with_prefix, worst_scenes_json
+from dualenc.files import atomic_path, write_json
+from dualenc.models import DualEncoder
+from dualenc.module import DualEncoderModule
+from dualenc.run import RunFolder
+from dualenc.scenes import Grammar, SceneSampler
+from dualenc.signals import StopFlag
+
+
+def train(config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank: int, stop: StopFlag) -> bool:
+    """Trains until `max_samples` or until a signal; True when complete. Process 0 then finishes the run folder.
+
+    Continues from the newest readable checkpoint. Every process of a distributed run calls this.
+    """
+    set_up_torch(config)
+    source = build_source(config, data)
+    spec = model_spec(config, source)
+    torch.manual_seed(config.run.seed)
+    model = build_model(spec)
+    found = newest_checkpoint(run.checkpoints)
+    start = found[1]["samples"] if found else 0
+    if rank == 0:
+        write_json(run.path / "model.json", spec.to_dict())
+        run.metrics.cut_back(start)
+        run.add_segment(_segment(config, start))
+        origin = f" (from {found[0].name})" if found else ""
+        print(f"run {run.path}: starts at {start:,} of {config.trainer.max_samples:,} samples{origin}", file=sys.stderr)
+    best: dict[str, Any] = {}
+    if start < config.trainer.max_samples:
+        module, best = _fit(config, source, model, run, checkpoint=found[0] if found else None, stop=stop)
+        if module.samples < config.trainer.max_samples:
+            return False
+    else:
+        assert found is not None
+        model.load_state_dict(_model_weights(found[1]))
+        best = next((state for name, state in found[1]["callbacks"].items() if "BindingCallback" in name), {})
+    if rank == 0:
+        finish(config, source, spec, model, run, best=best)
+    return True
+
+
+def set_up_torch(config: Config) -> None:
+    """Everything global that a result may depend on: threads, determinism, what Lightning prints."""
+    torch.set_num_threads(config.trainer.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_float32_matmul_precision("highest")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def _fit(
+    config: Config, source: Source, model: DualEncoder, run: RunFolder, *, checkpoint: Path | None, stop: StopFlag
+) -> tuple[DualEncoderModule, dict[str, Any]]:
+    """Runs Lightning; the module afterwards and the state of the selection."""
+    trainer_config = config.trainer
+    module = DualEncoderModule(
+        model,
+        loss=config.loss,
+        optim=config.optim,
+        seed=config.run.seed,
+        batch_size=trainer_config.batch_size,
+        max_samples=trainer_config.max_samples,
+        compile=trainer_config.compile,
+    )
+    live = _live_wandb(config, run)
+    record: dict[str, Any] = {}
+    every = config.logging.every
+    binding = BindingCallback(
+        record,
+        make_evaluator=lambda: make_evaluator(config, model, source),
+        run=run,
+        every=config.eval.every,
+        num_scenes=config.eval.num_scenes,
+    )
+    callbacks: list[pl.Callback] = [
+        CoverageCallback(record, split=source.split, max_objects=source.max_objects, every=every),
+        binding,
+        LogCallback(
+            record, lines=run.metrics, every=every, progress=config.logging.progress, live=live.log if live else None
+        ),
+        CheckpointCallback(record, run=run, seconds=trainer_config.checkpoint_seconds, stop=stop),
+    ]
+    world = trainer_config.devices * trainer_config.nodes
+    trainer = pl.Trainer(
+        accelerator=trainer_config.accelerator,
+        devices=trainer_config.devices,
+        num_nodes=trainer_config.nodes,
+        strategy=DDPStrategy(timeout=timedelta(seconds=trainer_config.timeout)) if world > 1 else "auto",
+        precision=trainer_config.precision,
+        max_epochs=-1,
+        max_steps=trainer_config.max_samples // trainer_config.batch_size,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[AtomicCheckpointIO()],
+        callbacks=callbacks,
+        default_root_dir=run.path,
+    )
+    datamodule = SceneDataModule(
+        source,
+        batch_size=trainer_config.batch_size,
+        max_samples=trainer_config.max_samples,
+        num_workers=config.data.num_workers,
+    )
+    trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+    if live is not None:
+        live.finish({})
+    return module, binding.best
+
+
+def make_evaluator(config: Config, model: DualEncoder, source: Source) -> Evaluator:
+    """An evaluator in the run's precision, on the device the model is on."""
+    device = next(model.parameters()).device
+
+    def autocast() -> AbstractContextManager[Any]:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed")
+
+    return Evaluator(model, source, batch_size=config.eval.batch_size, autocast=autocast)
+
+
+def _live_wandb(config: Config, run: RunFolder) -> Any:
+    if config.logging.wandb != "online" or int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))):
+        return None
+    from dualenc import configs
+    from dualenc.sync import LiveWandb
+
+    return LiveWandb(run.path, configs.plain_dict(config), run_id=run.hash, project=config.logging.project)
+
+
+def finish(
+    config: Config, source: Source, spec: ModelSpec, model: DualEncoder, run: RunFolder, *, best: dict[str, Any]
+) -> None:
+    """Final weights, metrics of the last and of the best weights on all scenes, examples; the summary comes last."""
+    save_weights(run.path / "weights.safetensors", model)
+    evaluator = make_evaluator(config, model, source)
+    results = evaluator.all_splits(num_worst=config.eval.worst_scenes)
+    write_examples(run.path, source, results)
+    summary = {
+        "name": config.run.name,
+        "hash": run.hash,
+        "samples": config.trainer.max_samples,
+        "steps": config.trainer.max_samples // config.trainer.batch_size,
+        "metrics": {**_last_coverage(run), **with_prefix(results)},
+        "best": _best(config, source, spec, model, run, best, results),
+        "dataset": describe_data(source),
+        "num_parameters": model.num_parameters(),
+        "command": command_line(),
+    }
+    run.write_summary(summary)
+
+
+def _best(
+    config: Config,
+    source: Source,
+    spec: ModelSpec,
+    model: DualEncoder,
+    run: RunFolder,
+    best: dict[str, Any],
+    last: dict[str, SplitResult],
+) -> dict[str, Any]:
+    """Metrics of the weights that were best on val_ood; those of the last weights where these are the best."""
+    path = run.checkpoints / "best.safetensors"
+    if not best or best["samples"] == config.trainer.max_samples or not path.exists():
+        return {"samples": config.trainer.max_samples, "metrics": with_prefix(last)}
+    chosen = build_model(spec).to(next(model.parameters()).device)
+    chosen.load_state_dict(load_file(path))
+    results = make_evaluator(config, chosen, source).all_splits()
+    return {"samples": best["samples"], "metrics": with_prefix(results)}
+
+
+def save_weights(path: Path, model: DualEncoder) -> None:
+    """The weights as safetensors, atomically."""
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary)
+
+
+def _model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    prefix = "model."
+    return {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items()}
+
+
+def _last_coverage(run: RunFolder) -> dict[str, Any]:
+    rows = [row for row in run.metrics.read() if "coverage/objects_seen" in row]
+    return {name: value for name, value in rows[-1].items() if name.startswith("coverage/")} if rows else {}
+
+
+def write_examples(folder: Path, source: Source, results: dict[str, SplitResult]) -> None:
+    """Worst-bound scenes with pictures, and confusions, as files of the run folder."""
+    from PIL import Image
+
+    examples = folder / "examples"
+    examples.mkdir(exist_ok=True)
+    grammar = Grammar(source.space)
+    for split, result in results.items():
+        images: list[str | None] = []
+        for scene in result.worst:
+            name = None
+            if isinstance(source, ShardSource) and source.pictures:
+                name = f"examples/{split}-{scene.index:08d}.png"
+                with atomic_path(folder / name) as temporary:
+                    Image.fromarray(source.dataset.image(split, scene.index)).save(temporary, format="PNG")
+            images.append(name)
+        write_json(examples / f"{split}.json", worst_scenes_json(split, result.worst, grammar, images))
+    (folder / "confusion").mkdir(exist_ok=True)
+    names = source.space.to_dict()
+    confusion = {
+        split: {
+            concept: {"names": names[concept], "matrix": matrix.tolist()}
+            for concept, matrix in result.confusion.items()
+        }
+        for split, result in results.items()
+    }
+    write_json(folder / "confusion" / "confusion.json", confusion, indent=None)
+
+
+def describe_data(source: Source) -> dict[str, Any]:
+    """The data's part of a summary."""
+    split = source.split
+    described = {
+        "num_objects": split.space.num_objects,
+        "num_train_objects": len(split.train),
+        "coverage": split.coverage,
+        "split": split.kind,
+        "concepts": dict(zip(split.space.names, split.space.sizes)),
+    }
+    if isinstance(source, ShardSource):
+        meta = source.dataset.meta
+        return {"name": meta["config"]["name"], "hash": source.dataset.hash, **described}
+    return {"name": "symbolic", "hash": None, **described}
+
+
+def command_line() -> str:
+    """The command that makes this run."""
+    return " ".join(["python -m dualenc.fit", *sys.argv[1:]])
+
+
+def _segment(config: Config, start: int) -> dict[str, Any]:
+    packages = ("torch", "pytorch-lightning", "numpy", "dualenc")
+    return {
+        "start_samples": start,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": platform.node(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        "commit": _commit(),
+        "threads": config.trainer.threads,
+        "devices": config.trainer.devices,
+        "nodes": config.trainer.nodes,
+    }
+
+
+def _commit() -> str | None:
+    """The git commit of the code that runs, with + where it was changed; None outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
