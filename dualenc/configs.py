@@ -314,8 +314,11 @@ def _check_number(key: str, number: float, metadata: Mapping[str, Any]) -> None:
 
 
 def _range_text(metadata: Mapping[str, Any]) -> str:
-    parts = [("minimum", "at least"), ("above", "above"), ("maximum", "at most")]
-    return " and ".join(f"{words} {metadata[name]:g}" for name, words in parts if metadata.get(name) is not None)
+    minimum, maximum, above = (metadata.get(bound) for bound in ("minimum", "maximum", "above"))
+    if minimum is not None and maximum is not None:
+        return f"from {minimum} to {maximum}"
+    parts = [("at least", minimum), ("above", above), ("at most", maximum)]
+    return " and ".join(f"{word} {bound}" for word, bound in parts if bound is not None)
 
 
 def _plain(value: Any, *, identity_only: bool) -> Any:

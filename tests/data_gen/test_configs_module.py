@@ -1,7 +1,5 @@
 """The shared config loader: YAML and overrides over a tree of dataclasses, and one clear line per mistake."""
 
-# ruff: noqa: RUF009 (`field` returns a dataclass field)
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -82,7 +80,7 @@ def test_overrides_reach_into_free_mappings() -> None:
         ("data.picture.background=[1]", "data.picture.background: [1] is not valid; expected [float, float]"),
         (
             "data.picture.background=[0, 2]",
-            "data.picture.background: 2.0 is out of range; give a number at least 0 and at most 1",
+            "data.picture.background: 2.0 is out of range; give a number from 0 to 1",
         ),
         ("data.picture=3", "data.picture: 3 is not valid; expected keys size, format, background"),
         ("data.picture.size.big=3", "data.picture.size.big: unknown key; data.picture.size is int"),
@@ -172,7 +170,7 @@ def test_help_lists_every_key_with_type_default_and_help() -> None:
     by_key = {key: line for line in lines for key in configs.leaf_keys(Root) if f" {key} " in line}
     assert set(by_key) == set(configs.leaf_keys(Root))
     assert "int = 32" in by_key["data.picture.size"]
-    assert "side in pixels (at least 8 and at most 1024)" in by_key["data.picture.size"]
+    assert "side in pixels (from 8 to 1024)" in by_key["data.picture.size"]
     assert "str or null = null" in by_key["data.out"]
     assert by_key["data.coverage"].startswith("  * ")
     assert by_key["data.out"].startswith("    data.out")
