@@ -1,0 +1,158 @@
+"""The flat style: CLEVR-2D pictures, drawn with Pillow at four times the size and reduced.
+
+Picture i is a pure function of (config, split, i): the scene says which objects stand where, and size, turn, colour
+and background jitter come from the counter-based generator. Objects never overlap and are never cut, because the
+scene sampler keeps centres `min_distance` apart and `margin` from the border. So each object gets a mask of its own,
+whose pixels with at least half coverage are the object's part of the id mask, and pictures are backgrounds with objects
+laid on. The masks of many scenes are drawn on one canvas, one square below the other, and reduced together.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from data_gen.config import PictureConfig
+from data_gen.render.tables import COLORS, SHAPES, SIZES, default_object_size
+from dualenc.scenes import ConceptSpace, Scenes, uniform
+
+_OVERSAMPLE = 4
+_GAP_PIXELS = 1.5
+_PER_OBJECT = 3  # uniform numbers for each object: size, turn, brightness
+_CANVAS_PIXELS = 1 << 22
+_DEFAULTS = {"color": "gray", "shape": "circle", "size": "large"}  # of a concept that the space does not have
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the id mask says of one object: diameter in pixels, number of pixels, box [x0, y0, x1, y1], half open."""
+
+    size: float
+    visible_pixels: int
+    box: list[int]
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """All N objects of some scenes in one row: numbers in pixels, angles in radians."""
+
+    shape: np.ndarray  # int [N], index into SHAPES
+    color: np.ndarray  # uint16 [N, 3]
+    radius: np.ndarray  # float [N]
+    turn: np.ndarray  # float [N]
+    corner: np.ndarray  # int [N, 2], left and top of the object's mask in its picture
+    center: np.ndarray  # float [N, 2], in the object's mask
+
+
+class FlatRenderer:
+    """Draws scenes of a concept space whose concepts are among `color`, `shape` and `size`."""
+
+    def __init__(self, space: ConceptSpace, picture: PictureConfig, *, max_objects: int, seed: int) -> None:
+        self.space, self.picture, self.seed = space, picture, seed
+        self.diameter = picture.object_size or default_object_size(max_objects)
+        self._mask_size = math.ceil(self.diameter * picture.size) + 2
+        self._polygons = [shape.polygons() for shape in SHAPES.values()]
+        self._max_turns = np.minimum([shape.max_turn for shape in SHAPES.values()], picture.rotation)
+
+    @property
+    def margin(self) -> float:
+        """Least distance of a centre to the border, as a share of the side."""
+        return self.diameter / 2 + 1 / self.picture.size
+
+    @property
+    def min_distance(self) -> float:
+        """Least distance of two centres, as a share of the side."""
+        return self.diameter + _GAP_PIXELS / self.picture.size
+
+    def draw(self, scenes: Scenes, split: str, start: int) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
+        """For scenes number start.. of `split`: uint8 [size, size, 3] pixels, and what is seen of every object."""
+        n, m = scenes.objects.shape
+        jitter = uniform(self.seed, split, "picture", start, start + n, 1 + _PER_OBJECT * m)
+        step = max(1, _CANVAS_PIXELS // (m * (self._mask_size * _OVERSAMPLE) ** 2))
+        for first in range(0, n, step):
+            some = slice(first, first + step)
+            yield from self._draw_some(scenes[some], jitter[some, 0], jitter[some, 1:].reshape(-1, m, _PER_OBJECT))
+
+    def _draw_some(
+        self, scenes: Scenes, light: np.ndarray, jitter: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
+        low, high = self.picture.background
+        greys = np.rint(255 * (low + (high - low) * light)).astype(np.uint16)
+        objects = self._objects(scenes, jitter)
+        masks = self._masks(objects)
+        own: np.ndarray = masks >= 128
+        visible = own.sum(axis=(1, 2)).tolist()
+        boxes = (_boxes(own) + np.tile(objects.corner, 2)).tolist()
+        seen = [Drawn(*row) for row in zip((2 * objects.radius).tolist(), visible, boxes)]
+        rows = zip(masks, objects.color, objects.corner.tolist(), seen)
+        for grey, count in zip(greys, scenes.counts.tolist()):
+            pixels = np.full((self.picture.size, self.picture.size, 3), grey)
+            drawn = []
+            for mask, color, (left, top), what in islice(rows, count):
+                _lay(pixels, mask, color, left, top)
+                drawn.append(what)
+            yield pixels.astype(np.uint8), drawn
+
+    def _objects(self, scenes: Scenes, jitter: np.ndarray) -> _Objects:
+        present = scenes.objects >= 0
+        values, jitter = scenes.values[present], jitter[present]
+        shape = self._lookup("shape", np.arange(len(SHAPES)), list(SHAPES), values)
+        color = self._lookup("color", np.array(list(COLORS.values())), list(COLORS), values)
+        scale = self._lookup("size", np.array(list(SIZES.values())), list(SIZES), values)
+        side = self.picture.size
+        radius = self.diameter / 2 * side * scale * (1 - self.picture.size_jitter * jitter[:, 0])
+        light = 1 + self.picture.color_jitter * (2 * jitter[:, 2] - 1)
+        place = scenes.positions[present].astype(np.float64) * side
+        corner = np.floor(place - radius[:, None]).astype(np.int64)
+        return _Objects(
+            shape=shape,
+            color=np.minimum(np.rint(color * light[:, None]), 255).astype(np.uint16),
+            radius=radius,
+            turn=np.radians(self._max_turns[shape] * (2 * jitter[:, 1] - 1)),
+            corner=corner,
+            center=place - corner,
+        )
+
+    def _lookup(self, concept: str, table: np.ndarray, names: list[str], values: np.ndarray) -> np.ndarray:
+        """Rows of `table`, whose rows are called `names`, for the values [N, C] of the objects."""
+        if concept not in self.space.names:
+            return np.repeat(table[[names.index(_DEFAULTS[concept])]], len(values), axis=0)
+        k = self.space.names.index(concept)
+        return table[[names.index(value) for value in self.space.values[k]]][values[:, k]]
+
+    def _masks(self, objects: _Objects) -> np.ndarray:
+        """uint8 [N, mask size, mask size]: how much of each pixel an object covers."""
+        number, step = len(objects.shape), self._mask_size * _OVERSAMPLE
+        image = Image.new("L", (step, step * number))
+        canvas = ImageDraw.Draw(image)
+        scale = objects.radius * _OVERSAMPLE
+        cos, sin = np.cos(objects.turn) * scale, np.sin(objects.turn) * scale
+        turns = np.stack([np.stack([cos, sin], axis=-1), np.stack([-sin, cos], axis=-1)], axis=-2)
+        centers = objects.center * _OVERSAMPLE - 0.5  # Pillow's coordinates name the middle of a pixel
+        centers[:, 1] += np.arange(number) * step
+        for shape in np.unique(objects.shape):
+            same = np.flatnonzero(objects.shape == shape)
+            for order, polygon in enumerate(self._polygons[shape]):
+                corners = polygon @ turns[same] + centers[same, None]
+                for points in corners.reshape(len(same), -1).tolist():
+                    canvas.polygon(points, fill=0 if order else 255)
+        return np.asarray(image.reduce(_OVERSAMPLE)).reshape(number, self._mask_size, self._mask_size)
+
+
+def _boxes(masks: np.ndarray) -> np.ndarray:
+    """int64 [N, 4]: the smallest boxes x0, y0, x1, y1, half open, around the True pixels of masks [N, h, w]."""
+    columns, rows = np.logical_or.reduce(masks, axis=1), np.logical_or.reduce(masks, axis=2)
+    ends = [side.shape[1] - side[:, ::-1].argmax(axis=1) for side in (columns, rows)]
+    return np.stack([columns.argmax(axis=1), rows.argmax(axis=1), *ends], axis=1)
+
+
+def _lay(pixels: np.ndarray, mask: np.ndarray, color: np.ndarray, left: int, top: int) -> None:
+    """Lays a colour on pixels, uint16 [h, w, 3], in place, as much of it as the mask (0..255) says."""
+    size = len(mask)
+    part = pixels[top : top + size, left : left + size]
+    alpha = mask[: part.shape[0], : part.shape[1], None].astype(np.uint16)
+    mixed: np.ndarray = part * (255 - alpha) + color * alpha + np.uint16(128)
+    part[:] = (mixed + (mixed >> 8)) >> 8  # division by 255, rounded, within 16 bits
