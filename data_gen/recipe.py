@@ -1,0 +1,211 @@
+"""What a config means: the concept space, the split, and everything that turns scene numbers into samples.
+
+A `Recipe` is built from the config alone, the same in every process, and `samples(split, start, stop)` is a pure
+function of it.
+"""
+
+import contextlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from data_gen import GENERATOR_VERSION, config
+from data_gen.config import DataConfig
+from data_gen.render.flat import Drawn, FlatRenderer
+from data_gen.wording import Wording
+from dualenc.errors import InputError
+from dualenc.scenes import ConceptSpace, ObjectSplit, Scenes, SceneSampler
+
+_PREFLIGHT_SCENES = 64
+
+
+@dataclass
+class Tally:
+    """What a number of scenes held, for the realised coverage and rates in dataset.json."""
+
+    num_samples: int = 0
+    objects: set[int] = field(default_factory=set)
+    pairs: set[tuple[int, int]] = field(default_factory=set)
+    values: np.ndarray | int = 0  # int64 [num_values]: objects that have each value, in pooled order
+    collisions: int = 0
+    edits: Counter[str] = field(default_factory=Counter)  # edits written, by operator
+    edited: Counter[str] = field(default_factory=Counter)  # scenes with at least one edit, by operator
+
+    def add(self, other: "Tally") -> None:
+        """Counts the scenes of `other` too."""
+        self.num_samples += other.num_samples
+        self.objects |= other.objects
+        self.pairs |= other.pairs
+        self.values = self.values + other.values
+        self.collisions += other.collisions
+        self.edits += other.edits
+        self.edited += other.edited
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a progress record."""
+        return {
+            "num_samples": self.num_samples,
+            "objects": sorted(self.objects),
+            "pairs": sorted(self.pairs),
+            "values": np.asarray(self.values).tolist(),
+            "collisions": self.collisions,
+            "edits": dict(self.edits),
+            "edited": dict(self.edited),
+        }
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> "Tally":
+        """The inverse of `to_json`."""
+        return cls(
+            num_samples=plain["num_samples"],
+            objects=set(plain["objects"]),
+            pairs={(a, b) for a, b in plain["pairs"]},
+            values=np.array(plain["values"], dtype=np.int64),
+            collisions=plain["collisions"],
+            edits=Counter(plain["edits"]),
+            edited=Counter(plain["edited"]),
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The members of one sample, as bytes; `negatives` is None where no edit is legal."""
+
+    key: str
+    image: bytes
+    text: bytes
+    record: bytes
+    negatives: bytes | None
+
+
+class Recipe:
+    """Everything that a data config decides. Raises InputError, naming the key, where the parts do not fit."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self.data = data
+        with _keys_under_data():
+            self.space = ConceptSpace.named(config.values_of(data))
+            self.split = ObjectSplit.make(
+                data.split,
+                self.space,
+                coverage=data.coverage,
+                seed=data.seed,
+                val_fraction=data.val_fraction,
+                max_objects=max(data.objects),
+            )
+            self.renderer = FlatRenderer(self.space, data.picture, max_objects=max(data.objects), seed=data.seed)
+            self.sampler = SceneSampler(
+                self.split,
+                seed=data.seed,
+                counts=data.objects,
+                sampling=data.sampling,
+                collision_rate=data.collision_rate,
+                duplicates=data.duplicates,
+                min_distance=self.renderer.min_distance,
+                margin=self.renderer.margin,
+            )
+            self.wording = Wording(data, self.split)
+
+    def check(self) -> None:
+        """Draws the first and last scenes of every split, so that what cannot be drawn is known before writing."""
+        for split, number in config.num_samples(self.data).items():
+            with _keys_under_data():
+                self.sampler.draw(split, 0, min(number, _PREFLIGHT_SCENES))
+                self.sampler.draw(split, number - 1, number)
+
+    def scenes(self, split: str, start: int, stop: int) -> Scenes:
+        """Scenes start..stop-1 of a split."""
+        return self.sampler.draw(split, start, stop)
+
+    def partners(self, split: str, start: int, stop: int) -> list[int | None]:
+        """For scenes start..stop-1 the number of the scene that is the swap partner, if that is drawn too."""
+        if split != "train" or not self.data.collision_rate:
+            return [None] * (stop - start)
+        number = self.data.num_samples.train
+        paired = self.sampler.partners(start, stop).tolist()
+        return [i ^ 1 if has and i ^ 1 < number else None for i, has in zip(range(start, stop), paired)]
+
+    def samples(self, split: str, start: int, stop: int, tally: Tally) -> Iterator[Sample]:
+        """Samples start..stop-1 of a split in order; what they hold is counted in `tally`."""
+        scenes = self.scenes(split, start, stop)
+        partners = self.partners(split, start, stop)
+        wordings = self.wording.write(scenes, split, start, tally.edits, tally.edited)
+        _count(scenes, partners, tally)
+        pictures = self.renderer.draw(scenes, split, start)
+        values, positions = scenes.values.tolist(), scenes.positions.tolist()
+        ids = scenes.objects.tolist()
+        for i, ((pixels, drawn), worded) in enumerate(zip(pictures, wordings)):
+            record = {
+                "index": start + i,
+                "split": split,
+                "objects": [self._object(*row) for row in zip(ids[i], values[i], positions[i], drawn)],
+                "relations": [],
+                "caption": worded.caption,
+                "partner": partners[i],
+                "provenance": {"seed": self.data.seed, "generator": GENERATOR_VERSION},
+            }
+            negatives = "".join(map(json_line, worded.negatives)).encode() or None
+            key = f"{split}-{start + i:08d}"
+            yield Sample(key, self._encode(pixels), worded.text.encode(), json_line(record).encode(), negatives)
+
+    def _object(self, object_id: int, values: list[int], position: list[float], drawn: Drawn) -> dict[str, Any]:
+        return {
+            "id": object_id,
+            "concepts": {name: names[v] for name, names, v in zip(self.space.names, self.space.values, values)},
+            "values": values,
+            "position": [round(position[0], 5), round(position[1], 5)],
+            "size": round(drawn.size, 2),
+            "visible_pixels": drawn.visible_pixels,
+            "box": drawn.box,
+        }
+
+    def _encode(self, pixels: np.ndarray) -> bytes:
+        picture = self.data.picture
+        if picture.format == "jpg":
+            return simplejpeg.encode_jpeg(pixels, quality=picture.quality, colorsubsampling="444")
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def json_line(value: Any) -> str:
+    """Compact JSON with a line end; NaN is refused."""
+    return _JSON.encode(value) + "\n"
+
+
+_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+def _count(scenes: Scenes, partners: list[int | None], tally: Tally) -> None:
+    tally.num_samples += len(scenes)
+    tally.collisions += sum(partner is not None for partner in partners)
+    present = scenes.objects >= 0
+    tally.objects |= set(np.unique(scenes.objects[present]).tolist())
+    pooled = (scenes.values + scenes.space.offsets)[present]
+    tally.values = tally.values + np.bincount(pooled.ravel(), minlength=scenes.space.num_values)
+    left, right = np.triu_indices(scenes.objects.shape[1], k=1)
+    pairs = np.sort(np.stack([scenes.objects[:, left], scenes.objects[:, right]], axis=-1).reshape(-1, 2), axis=1)
+    tally.pairs |= set(map(tuple, np.unique(pairs[pairs[:, 0] >= 0], axis=0).tolist()))
+
+
+@contextlib.contextmanager
+def _keys_under_data() -> Iterator[None]:
+    """Names keys in full in what the formal layer refuses: its `coverage` is `data.coverage` here."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        for short, key in _KEYS.items():
+            if message.startswith(short):
+                raise InputError(f"{key}{message.removeprefix(short)}") from None
+        raise InputError(f"data.{message}") from None
+
+
+_KEYS = {"split kind:": "data.split:", "edits:": "data.edits:"}
