@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ CASES = (
     "diagonal",
     "duplicates",
     "rows_without_positives",
-    "all_true_row",
+    "all_true",
     "extra_negatives",
     "extra_true",
     "extra_none_somewhere",
@@ -36,7 +37,7 @@ CASES = (
     "everything_true",
 )
 WITHOUT_TERMS = ("nothing_true", "everything_true")
-SECONDS = 120
+SECONDS = 200
 
 
 class Pair(nn.Module):
@@ -76,8 +77,9 @@ def make_batch(case: str, world: int, dtype: torch.dtype) -> dict[str, Tensor]:
     extra_true = torch.zeros(rows, num_extra, dtype=torch.bool)
     if case in ("extra_true", "extra_none_somewhere", "everything", "large_scale"):
         extra_true = torch.rand(rows, num_extra, generator=generator) < 0.1
-    if case == "all_true_row":
+    if case == "all_true":
         true[3] = True
+        true[:ROWS, 5] = True  # a column whose false entries are all on other ranks
     if case in WITHOUT_TERMS:
         true = torch.full_like(true, case == "everything_true")
     inputs = {"scenes": scenes.to(dtype), "queries": queries.to(dtype), "extra": extra.to(dtype)}
@@ -99,12 +101,13 @@ def naive_direction(logits: Tensor, true: Tensor) -> Tensor:
     return torch.stack(terms).mean() if terms else 0 * logits.sum()
 
 
-def distributed(case: str, world: int, rank: int, dtype: torch.dtype) -> dict[str, Tensor]:
+def distributed(case: str, dtype: torch.dtype, group: dist.ProcessGroup | None) -> dict[str, Tensor]:
     """Loss and DDP's gradients on this rank."""
+    world, rank = dist.get_world_size(group), dist.get_rank(group)
     batch = make_batch(case, world, dtype)
     mine = slice(rank * ROWS, (rank + 1) * ROWS)
     sizes = EXTRA[:world] if len(batch["extra"]) else (0,) * world
-    model = DistributedDataParallel(make_pair(case, dtype))
+    model = DistributedDataParallel(make_pair(case, dtype), process_group=group)
     extra_inputs = batch["extra"].split(sizes)[rank]
     scene, query, extra, scale = model(batch["scenes"][mine], batch["queries"][mine], extra_inputs)
     targets, extra_true = batch["true"][mine].split([ROWS * world, sum(sizes)], dim=1)
@@ -119,6 +122,7 @@ def distributed(case: str, world: int, rank: int, dtype: torch.dtype) -> dict[st
         targets=None if case in ("diagonal", "extra_negatives") else targets,
         extra=None if no_extra_here or not sum(sizes) else extra,
         extra_targets=None if case == "extra_negatives" else padded.flatten(1),
+        group=group,
     )
     loss.backward()
     return {"loss": loss.detach()} | {name: p.grad for name, p in model.module.named_parameters()}
@@ -142,8 +146,9 @@ def broken_backward(function: type[torch.autograd.Function]):
     """The usual mistake: each rank keeps its own gradient and nothing is summed, so a factor W is missing."""
 
     def backward(ctx, grad):
-        own = len(grad) // dist.get_world_size() if function is collectives._Gather else None
-        return (grad if own is None else grad[dist.get_rank() * own :][:own]), None
+        if function is collectives._AllReduceSum:
+            return grad, None
+        return grad.chunk(dist.get_world_size(ctx.group))[dist.get_rank(ctx.group)], None
 
     correct, function.backward = function.backward, staticmethod(backward)
     try:
@@ -172,39 +177,59 @@ def largest_message(sizes: list[int]):
         dist.all_reduce, collectives._all_gather = reduce, collect
 
 
-def worker(rank: int, world: int, port: int, folder: str) -> None:
+def run_cases(group: dist.ProcessGroup | None) -> dict[str, dict[str, Tensor]]:
+    results = {f"{case}/{dtype}": distributed(case, dtype, group) for case in CASES for dtype in DTYPES}
+    for function in (collectives._AllReduceSum, collectives._Gather):
+        with broken_backward(function):
+            results[f"broken{function.__name__}"] = distributed("everything", torch.float64, group)
+    sizes: list[int] = []
+    with largest_message(sizes):
+        distributed("everything", torch.float32, group)
+    results["sizes"] = {"numel": torch.tensor([0, *sizes])}
+    rows = torch.eye(4)[: 2 + dist.get_rank(group) % 2]
+    try:
+        info_nce(rows, rows, logit_scale=10.0, group=group)
+        refused = False
+    except ValueError as error:
+        refused = "same number of rows on every rank, got [2, 3" in str(error)
+    return results | {"unequal_rows": {"refused": torch.tensor(refused)}}
+
+
+def worker(rank: int, port: int, folder: str) -> None:
+    """All cases in the group of everyone, and in groups of the first ranks."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     store = dist.TCPStore("127.0.0.1", port, is_master=False)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
-    results = {f"{case}/{dtype}": distributed(case, world, rank, dtype) for case in CASES for dtype in DTYPES}
-    for function in (collectives._AllReduceSum, collectives._Gather):
-        with broken_backward(function):
-            results[f"broken{function.__name__}"] = distributed("everything", world, rank, torch.float64)
-    sizes: list[int] = []
-    with largest_message(sizes):
-        distributed("everything", world, rank, torch.float32)
-    results["sizes"] = {"numel": torch.tensor([0, *sizes])}
-    torch.save(results, Path(folder) / f"{rank}.pt")
+    timeout = timedelta(seconds=SECONDS)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=max(WORLD_SIZES), timeout=timeout)
+    for world in WORLD_SIZES:
+        group = None if world == max(WORLD_SIZES) else dist.new_group(list(range(world)), timeout=timeout)
+        if rank < world:
+            torch.save(run_cases(group), Path(folder) / f"{world}-{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module", params=WORLD_SIZES, ids="W={}".format)
-def ranks(request, tmp_path_factory) -> list[dict[str, dict[str, Tensor]]]:
-    """Every case's result on each rank, from one start of that many processes."""
-    world = request.param
-    folder = tmp_path_factory.mktemp(f"world{world}")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Results of every world size on each rank, from one start of the processes."""
+    folder = tmp_path_factory.mktemp("ranks")
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    processes = mp.spawn(worker, args=(world, store.port, str(folder)), nprocs=world, join=False)
+    processes = mp.spawn(worker, args=(store.port, str(folder)), nprocs=max(WORLD_SIZES), join=False)
     deadline = time.monotonic() + SECONDS
     try:
         while not processes.join(timeout=max(0.0, deadline - time.monotonic())):
-            assert time.monotonic() < deadline, f"{world} processes did not end within {SECONDS} s"
+            assert time.monotonic() < deadline, f"the processes did not end within {SECONDS} s"
     finally:
         for process in processes.processes:
             process.kill()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
+    return folder
+
+
+@pytest.fixture(scope="module", params=WORLD_SIZES, ids="W={}".format)
+def ranks(request, folder) -> list[dict[str, dict[str, Tensor]]]:
+    """Every case's result, rank by rank."""
+    return [torch.load(folder / f"{request.param}-{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -238,3 +263,7 @@ def test_nothing_of_the_size_of_all_pairs_is_exchanged(ranks):
     expected = max((num_rows + num_extra * len(ranks)) * DIM, 2 * num_columns + 1)
     assert largest == (0 if len(ranks) == 1 else expected)
     assert expected < num_rows**2 or len(ranks) == 1
+
+
+def test_unequal_rows_are_refused_on_every_rank(ranks):
+    assert all(rank["unequal_rows"]["refused"] == (len(ranks) > 1) for rank in ranks)
