@@ -1,0 +1,41 @@
+"""A report of finished or running trainings, read from their run folders alone.
+
+    python -m dualenc.report RUN [RUN...] [out=FILE]
+
+One run: RUN/report.html and its pictures in RUN/figures (PNG and PDF). Several: one page side by side. A page loads
+nothing, so it can be sent to a colleague as one file.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dualenc.errors import InputError
+from dualenc.files import atomic_write
+from dualenc.report.folder import Run, read_run
+from dualenc.report.results import results_table, results_text
+
+__all__ = ["Run", "read_run", "results_table", "results_text", "write_report"]
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
+    """Writes the report of `runs` and returns its path.
+
+    out: the page; default RUN/report.html, for several runs report.html in their common parent. Pictures go to
+    RUN/figures, for several runs to a folder beside the page. `InputError` for a folder that is no run with metrics.
+    """
+    from dualenc.report.compare import compare_page
+    from dualenc.report.figures import save_all
+    from dualenc.report.page import run_page
+
+    folders = [Path(run) for run in runs]
+    read = [read_run(folder) for folder in folders]
+    single = len(read) == 1
+    parent = folders[0] if single else Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
+    out = out or parent / "report.html"
+    if not out.parent.is_dir():
+        raise InputError(f"out={out}: the folder {out.parent} does not exist; create it first")
+    page, drawings = run_page(read[0]) if single else compare_page(read)
+    save_all(drawings, parent / "figures" if single else out.with_name(f"{out.stem}-figures"))
+    atomic_write(out, page)
+    return out

@@ -1,0 +1,24 @@
+"""`python -m dualenc.report RUN [RUN...] [out=FILE]`."""
+
+from pathlib import Path
+
+from dualenc.errors import InputError, run_cli
+from dualenc.report import write_report
+
+USAGE = "python -m dualenc.report RUN [RUN...] [out=FILE]"
+
+
+def main(argv: list[str]) -> None:
+    """Writes the report and prints its path."""
+    if set(argv) & {"-h", "--help"}:
+        print(f"usage: {USAGE}")
+        return
+    outs = [argument.removeprefix("out=") for argument in argv if argument.startswith("out=")]
+    runs = [Path(argument) for argument in argv if not argument.startswith("out=")]
+    if not runs or len(outs) > 1:
+        raise InputError(f"give at least one run folder and at most one out: {USAGE}")
+    print(write_report(runs, Path(outs[0]) if outs else None))
+
+
+if __name__ == "__main__":
+    run_cli(main)

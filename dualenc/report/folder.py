@@ -1,0 +1,128 @@
+"""Reads a run folder, the only truth about a run: configuration, metric lines, summary, examples, confusion."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dualenc.errors import InputError
+
+SPLITS = ("val", "ood", "mixed", "val_ood")  # the order of every table: what is reported first, the chooser last
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run folder holds. Files that a run may lack are empty here, never missing attributes.
+
+    rows: the lines of `metrics.jsonl` in order; summary: `summary.json`, empty while the run is not finished;
+    examples: split -> worst-bound scenes; confusion: split -> concept -> {"names", "matrix"} where matrix[i][j] counts
+    objects of value i for which the object query of value j was preferred.
+    """
+
+    path: Path
+    name: str
+    hash: str
+    config: dict[str, Any]
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
+    segments: list[dict[str, Any]]
+    examples: dict[str, list[dict[str, Any]]]
+    confusion: dict[str, dict[str, dict[str, Any]]]
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Metrics of the last weights: from the summary, or, while the run goes on, the newest value of each key."""
+        if "metrics" in self.summary:
+            return dict(self.summary["metrics"])
+        return {key: value for row in self.rows for key, value in row.items() if "/" in key}
+
+    @property
+    def samples(self) -> int:
+        """Training scenes seen at the end, or so far."""
+        newest = max((row["samples"] for row in self.rows if "samples" in row), default=0)
+        return int(self.summary.get("samples", newest))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The evaluated splits, in the fixed order of the tables."""
+        return measured_splits(self.metrics)
+
+    def curve(self, key: str) -> tuple[list[float], list[float]]:
+        """`(samples, values)` of one metric over training, nulls left out; both empty where it was never logged."""
+        points = [(row["samples"], row[key]) for row in self.rows if row.get(key) is not None and "samples" in row]
+        return [point[0] for point in points], [point[1] for point in points]
+
+
+def read_run(path: Path) -> Run:
+    """The run in the folder `path`; `InputError` where there is none, where a file is damaged, or before any metric."""
+    if not path.is_dir():
+        raise InputError(f"{path}: no such run folder; give a folder that python -m dualenc.fit has made")
+    summary = _read_json(path / "summary.json", {})
+    rows = _read_lines(path / "metrics.jsonl")
+    if not summary.get("metrics") and not rows:
+        raise InputError(f"{path}: no metrics yet; train first with python -m dualenc.fit CONFIG")
+    name, _, identity = path.resolve().name.rpartition("-")
+    examples = path / "examples"
+    return Run(
+        path=path,
+        name=str(summary.get("name", name or identity)),
+        hash=str(summary.get("hash", identity)),
+        config=_read_config(path / "config.yaml"),
+        rows=rows,
+        summary=summary,
+        segments=_read_lines(path / "segments.jsonl"),
+        examples={s: found for s in SPLITS if (found := _read_json(examples / f"{s}.json", []))},
+        confusion=_read_json(path / "confusion" / "confusion.json", {}),
+    )
+
+
+def measured_splits(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """The splits that `metrics` says something about, in the fixed order of the tables."""
+    return tuple(s for s in SPLITS if any(key.startswith(f"{s}/") for key in metrics))
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"run": {"seed": 1}}` as `{"run.seed": 1}`: the keys as they are written on the command line."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    if not path.is_file():
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); restore the file or run the training again") from error
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file. A last line without its newline was torn by a kill and is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise InputError(f"{path} line {number}: not valid JSON; remove the line") from error
+    return rows
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: not a tree of keys; restore the file from the run")
+    return {str(key): value for key, value in tree.items()}

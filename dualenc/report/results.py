@@ -1,0 +1,73 @@
+"""The headline numbers as rows, and as the tables printed at the end of a training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from dualenc.report.folder import measured_splits
+
+DASH = "\u2013"
+EDITS = ("swap", "replace", "add")
+COLUMNS = (
+    ("concept recognition", "concept_recognition"),
+    ("object recognition", "object_recognition"),
+    ("bag level", "bag_level"),
+    ("binding gain", "binding_gain"),
+)
+
+
+def format_number(value: Any) -> str:
+    """A rate as people read it: three decimals, small ones as `5e-04`, null as a dash.
+
+    A value is never rounded to a perfect 1 or 0 that it is not.
+    """
+    if value is None:
+        return DASH
+    if value != 0 and abs(value) < 9.5e-4:
+        return f"{value:.0e}"
+    if 0.9995 <= value < 1:
+        return f"{min(value, 0.9999):.4f}"
+    return f"{value:.3f}"
+
+
+def format_count(value: Any) -> str:
+    """A count with thousands separators (metrics hold counts as floats), null as a dash."""
+    return DASH if value is None else f"{int(value):,}"
+
+
+def results_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
+    """One row a split: the cells of the printed table. Chance and candidates are those of concepts / of objects."""
+    rows = []
+    for split in measured_splits(metrics):
+        cells = [format_number(metrics.get(f"{split}/{key}")) for _, key in COLUMNS]
+        for suffix, written in (("chance", format_number), ("candidates", format_count)):
+            pair = [written(metrics.get(f"{split}/{kind}_{suffix}")) for kind in ("concept", "object")]
+            cells.append(" / ".join(pair))
+        rows.append([split, *cells])
+    return rows
+
+
+def _headings() -> list[str]:
+    return ["split", *(name for name, _ in COLUMNS), "chance (concept / object)", "candidates"]
+
+
+def results_table(summary: Mapping[str, Any]) -> Table:
+    """The headline table of a `summary.json` for a terminal (last weights)."""
+    table = Table(title=f"{summary.get('name', 'run')} after {summary.get('samples', 0):,} samples")
+    for heading in _headings():
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for row in results_rows(summary.get("metrics", {})):
+        table.add_row(*row)
+    return table
+
+
+def results_text(summary: Mapping[str, Any]) -> str:
+    """The headline table of a `summary.json` as plain aligned text, for logs."""
+    rows = [_headings(), *results_rows(summary.get("metrics", {}))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

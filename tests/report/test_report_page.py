@@ -1,0 +1,215 @@
+"""The report of one and of several runs: self-contained, true to summary.json, and robust where files are missing."""
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from dualenc.errors import InputError
+from dualenc.report import read_run, write_report
+from dualenc.report.__main__ import main
+from dualenc.report.compare import config_differences, run_labels
+
+HEADLINE_KEYS = (
+    "concept_recognition",
+    "object_recognition",
+    "object_recognition_same_status",
+    "bag_level",
+    "bag_ceiling",
+    "bag_ceiling_split",
+    "binding_gain",
+    "concept_chance",
+    "object_chance",
+    "caption_vs_swap",
+    "caption_vs_replace",
+    "caption_vs_add",
+)
+
+
+class Page(HTMLParser):
+    """Collects what a page would load, and the exact values per table row."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.rows: list[list[float]] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value for key, value in attrs if key in ("src", "srcset", "data", "action") and value]
+        if tag in ("link", "a", "image", "use"):
+            self.loads += [value for key, value in attrs if "href" in key and value and not value.startswith("#")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "data":
+            self.rows[-1].append(float(dict(attrs)["value"]))
+
+
+@pytest.fixture(scope="module")
+def run(make_run, tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture(scope="module")
+def page(run) -> str:
+    return write_report([run]).read_text(encoding="utf-8")
+
+
+def test_page_loads_nothing_from_outside(page):
+    found = Page(page)
+    assert len(found.loads) > 15
+    assert all(load.startswith("data:image/png;base64,") for load in found.loads)
+    assert not {"script", "link", "iframe", "object", "embed"} & set(found.tags)
+    assert not re.search(r"https?://|url\(|@import", page)
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
+
+
+def test_every_headline_number_of_the_summary_is_on_the_page_exactly(run, page):
+    metrics = json.loads((run / "summary.json").read_text())["metrics"]
+    rows = Page(page[page.index('id="results"') : page.index("<details>")]).rows[1:]
+    assert len(rows) == 4
+    for split, row in zip(("val", "ood", "mixed", "val_ood"), rows):
+        expected = [metrics[f"{split}/{key}"] for key in HEADLINE_KEYS]
+        assert sorted(row) == sorted(value for value in expected if value is not None)
+
+
+def test_page_shows_counts_chance_and_a_dash_for_null(page):
+    mixed = re.search(r"<tr><td class=\"wide\"><b>mixed</b>.*?</tr>", page, flags=re.S).group()
+    assert "\u2013<small>0 scenes</small>" in mixed
+    assert ">0.390</data>" in mixed  # the bag level
+    assert ">5e-04</data>" in mixed
+    assert "<td>64</td>" in mixed
+    assert "None" not in page
+    assert ">nan" not in page
+
+
+def test_page_holds_origins_examples_and_every_metric(run, page):
+    assert "python -m dualenc.fit configs/quickstart.yaml run.seed=0" in page
+    assert "Segments (1 resume) and versions" in page
+    assert "torch 2.13.0" in page
+    assert "coverage: 0.8" in page
+    assert "a blue circle and a red square" in page
+    for key in read_run(run).metrics:
+        assert f"<td>{key}</td>" in page
+
+
+def test_figures_are_written_as_png_and_pdf(run, page):
+    names = {path.stem for path in (run / "figures").glob("*.png")}
+    assert names == {path.stem for path in (run / "figures").glob("*.pdf")}
+    expected = {"learning_val", "learning_ood", "training_loss", "captions_ood", "confusion_ood_color", "coverage"}
+    assert expected | {"by_number_of_objects", "training_lr", "training_temperature"} <= names
+    assert (run / "figures" / "learning_val.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "figures" / "learning_val.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_unfinished_run_reports_the_newest_numbers(make_run, tmp_path):
+    run = make_run(tmp_path, finished=False, splits=[])
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 1251, "samples": 240192, "val/object_recognition": 0.7654321}\n{"step": 12')
+    page = write_report([run], tmp_path / "sent.html").read_text()
+    assert (tmp_path / "sent.html").is_file()
+    assert "not finished" in page
+    assert 'value="0.7654321"' in page
+    assert "Worst-bound scenes" not in page
+    assert "quickstart" in page
+
+
+def test_names_from_the_run_folder_are_escaped(make_run, tmp_path):
+    run = make_run(tmp_path)
+    summary = json.loads((run / "summary.json").read_text())
+    attack = "<img src=x onerror=alert(1)>"
+    metrics = {"val/object_recognition": 0.5, f"val/{attack}": 0.25}
+    summary |= {"name": attack, "command": f"fit {attack} 'quoted'", "metrics": metrics}
+    summary["dataset"]["name"] = attack
+    (run / "summary.json").write_text(json.dumps(summary))
+    (run / "metrics.jsonl").write_text("")
+    (run / "confusion" / "confusion.json").unlink()
+    scene = {
+        "split": attack,
+        "index": 1,
+        "image": "../outside.png",
+        "caption_true": attack,
+        "caption_preferred": attack,
+    }
+    scene |= {"score_true": 0.1, "score_preferred": 0.2, "bound": False}
+    (run / "examples" / "val.json").write_text(json.dumps([scene]))
+    (run / "segments.jsonl").write_text(json.dumps({"host": attack, attack: attack}) + "\n")
+    (tmp_path / "outside.png").write_bytes(b"secret")
+    page = write_report([run]).read_text()
+    assert "<img src=x" not in page
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 9
+    assert "c2VjcmV0" not in page  # a picture outside the run folder is not shown
+
+
+def test_several_runs_side_by_side(make_run, tmp_path):
+    runs = [make_run(tmp_path, run_hash=f"0{seed}", seed=seed, splits=["ood"]) for seed in range(2)]
+    summary = json.loads((runs[1] / "summary.json").read_text())
+    summary["metrics"]["ood/object_recognition"] = 0.6931
+    (runs[1] / "summary.json").write_text(json.dumps(summary))
+    out = write_report(runs)
+    assert out == tmp_path / "report.html"
+    page = out.read_text()
+    found = Page(page)
+    assert all(load.startswith("data:") for load in found.loads)
+    assert len(re.findall(r"<tr><td class=\"wide\"><b>quickstart run.seed=[01]</b></td>", page)) == 2
+    assert "0.593 \u00b1 0.141" in page  # of .4931 and .6931
+    assert "<td>run.seed</td><td>0</td><td>1</td>" in page
+    assert (tmp_path / "report-figures" / "compare_ood_object.pdf").is_file()
+
+
+def test_runs_that_differ_in_more_than_seeds_have_no_common_mean(make_run, tmp_path):
+    paths = [
+        make_run(tmp_path, name="low", run_hash="1", coverage=0.4, splits=["val"]),
+        make_run(tmp_path, name="high", run_hash="2", coverage=0.8, splits=["val"]),
+    ]
+    runs = [read_run(path) for path in paths]
+    differences = config_differences(runs)
+    assert differences == {"run.name": ["low", "high"], "data.coverage": ["0.4", "0.8"]}
+    assert run_labels(runs, differences) == ["low", "high"]
+    assert "standard deviation" not in write_report(paths).read_text()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda folder: None, "no such run folder"),
+        (lambda folder: folder.mkdir(), "no metrics yet"),
+        (lambda folder: (folder.mkdir(), (folder / "summary.json").write_text("{")), "summary.json: not valid JSON"),
+        (lambda folder: (folder.mkdir(), (folder / "metrics.jsonl").write_text("{}\n{\n{}\n")), "line 2"),
+    ],
+)
+def test_bad_folders_are_refused(tmp_path, prepare, message):
+    prepare(tmp_path / "run-1")
+    with pytest.raises(InputError, match=message):
+        write_report([tmp_path / "run-1"])
+    assert not (tmp_path / "run-1" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["out=page.html"], ["{run}", "out=a", "out=b"], ["{run}", "out={run}/no/page"]]
+)
+def test_bad_arguments_are_refused(run, arguments):
+    with pytest.raises(InputError, match="out"):
+        main([argument.format(run=run) for argument in arguments])
+
+
+def test_command_line_says_no_in_one_line_and_prints_the_path_last(make_run, tmp_path):
+    bad = command("nowhere-1", cwd=tmp_path)
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("error: nowhere-1: no such run folder")
+    assert bad.stderr.count("\n") == 1
+    run = make_run(tmp_path, finished=False, splits=[])
+    good = command(run.name, cwd=tmp_path)
+    assert good.returncode == 0
+    assert good.stdout.splitlines()[-1] == f"{run.name}/report.html"
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "dualenc.report", *arguments]
+    return subprocess.run(call, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
