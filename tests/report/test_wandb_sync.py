@@ -1,0 +1,180 @@
+"""The offline wandb run holds what the run folder holds: read back record by record from wandb's own file."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wandb.proto import wandb_internal_pb2
+
+from dualenc.sync import LiveWandb, export_offline
+
+BLOCK = 32_768
+HEADER = 7  # of the file as of every record part
+
+
+def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
+    """The records of a `.wandb` file: LevelDB's log format behind a header of wandb's own, checksums verified."""
+    data = path.read_bytes()
+    assert data[:4] == b":W&B"
+    position, parts = HEADER, []
+    while position < len(data):
+        if BLOCK - position % BLOCK < HEADER:
+            position += BLOCK - position % BLOCK
+            continue
+        checksum, length, kind = struct.unpack("<IHB", data[position : position + HEADER])
+        part = data[position + HEADER : position + HEADER + length]
+        assert zlib.crc32(part, zlib.crc32(bytes([kind]))) == checksum
+        parts.append(part)
+        position += HEADER + length
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(b"".join(parts))
+            parts = []
+            yield record
+
+
+def read_back(folder: Path) -> dict:
+    """History lines, summary, config, metric definitions, id and artifact files of an offline run."""
+    [path] = folder.glob("*.wandb")
+    found: dict = {"history": [], "summary": {}, "config": {}, "defined": {}, "files": {}}
+    for record in records(path):
+        kind = record.WhichOneof("record_type")
+        if kind == "history":
+            items = record.history.item
+            line = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+            found["history"].append({key: value for key, value in line.items() if not key.startswith("_")})
+        elif kind == "summary":
+            found["summary"] |= {
+                i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.summary.update
+            }
+        elif kind == "run":
+            found["id"], found["group"] = record.run.run_id, record.run.run_group
+            found["config"] |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+        elif kind == "metric":
+            found["defined"][record.metric.name or record.metric.glob_name] = record.metric.step_metric
+        elif kind == "request" and record.request.HasField("log_artifact"):
+            contents = record.request.log_artifact.artifact.manifest.contents
+            found["files"] |= {entry.path: Path(entry.local_path) for entry in contents}
+        elif kind == "artifact":
+            found["files"] |= {entry.path: Path(entry.local_path) for entry in record.artifact.manifest.contents}
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(make_run, tmp_path_factory) -> Path:
+    run = make_run(tmp_path_factory.mktemp("sync"))
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:24]))  # two evaluations are enough
+    return run
+
+
+@pytest.fixture(scope="module")
+def offline(run) -> Path:
+    return export_offline(run)
+
+
+def test_offline_run_holds_every_metric_line(run, offline):
+    found = read_back(offline)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    expected = [{key: value for key, value in line.items() if value is not None} for line in lines]
+    assert found["history"][:-1] == expected
+    assert found["id"] == "4f1c09ab"
+    assert found["defined"]["samples"] == ""
+    assert found["defined"]["*"] == "samples"
+    assert found["config"]["data"] == {"coverage": 0.8}
+    assert found["config"]["run_folder"]["dataset"]["hash"] == "c0ffee12"
+    metrics = json.loads((run / "summary.json").read_text())["metrics"]
+    assert {key: found["summary"][key] for key, value in metrics.items() if value is not None} == {
+        key: value for key, value in metrics.items() if value is not None
+    }
+
+
+def test_offline_run_holds_the_worst_bound_scenes_with_pictures(run, offline):
+    found = read_back(offline)
+    assert found["history"][-1]["examples/_type"] == "table-file"
+    assert found["history"][-1]["examples/nrows"] == 10
+    table = json.loads(found["files"]["examples.table.json"].read_text())
+    scene = json.loads((run / "examples" / "val.json").read_text())[0]
+    row = dict(zip(table["columns"], table["data"][0]))
+    for key in ("split", "index", "caption_preferred", "caption_true", "score_preferred", "score_true"):
+        assert row[key] == scene[key]
+    picture = found["files"][row["picture"]["path"]]
+    assert picture.read_bytes() == (run / scene["image"]).read_bytes()
+
+
+def test_export_stays_inside_the_run_folder(make_run, tmp_path):
+    run = make_run(tmp_path / "runs", pictures=False)
+    (run / "metrics.jsonl").write_text('{"step": 1, "samples": 8, "train/loss": 2.5}\n')
+    home = tmp_path / "home"
+    home.mkdir()
+    elsewhere = {f"WANDB_{kind}": str(home / kind.lower()) for kind in ("DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR")}
+    hostile = {
+        "HOME": str(home),
+        "WANDB_MODE": "disabled",
+        "WANDB_RUN_ID": "other",
+        "WANDB_RUN_GROUP": "other",
+        **elsewhere,
+    }
+    code = "import sys, pathlib, dualenc.sync; print(dualenc.sync.export_offline(pathlib.Path(sys.argv[1])))"
+    call = [sys.executable, "-c", code, str(run)]
+    environment = {**os.environ, **hostile}
+    done = subprocess.run(call, cwd=home, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stderr == ""
+    assert list(home.iterdir()) == []
+    found = read_back(Path(done.stdout.strip()))
+    assert found["history"][0] == {"step": 1, "samples": 8, "train/loss": 2.5}
+    assert (found["id"], found["group"]) == ("4f1c09ab", "")
+
+
+def test_exporting_again_replaces_the_earlier_run_unless_it_fails(make_run, tmp_path, monkeypatch):
+    run = make_run(tmp_path, pictures=False)
+    metrics = run / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "samples": 8, "train/loss": 2.5}\n')
+    first = export_offline(run)
+    leftover = run / "wandb" / ".export-killed"
+    leftover.mkdir()
+    with open(metrics, "a") as file:
+        file.write('{"step": 2, "samples": 16, "train/loss": 2.25}\n')
+    again = export_offline(run)
+    names = sorted(path.name for path in (run / "wandb").iterdir())
+    assert len(names) == 2
+    assert names[0].startswith("artifacts-")
+    assert names[1] == again.name
+    assert not leftover.exists()
+    assert first.parent == again.parent
+    assert [line["train/loss"] for line in read_back(again)["history"] if "train/loss" in line] == [2.5, 2.25]
+    monkeypatch.setattr("dualenc.sync._CHILD", "raise SystemExit('no space')")
+    with pytest.raises(RuntimeError, match="no space"):
+        export_offline(run)
+    assert sorted(path.name for path in (run / "wandb").iterdir()) == names
+
+
+def test_live_logging_writes_the_same_kind_of_run(tmp_path, monkeypatch):
+    for kind in ("DATA", "CACHE"):
+        monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "wandb"))
+    live = LiveWandb(tmp_path, {"run": {"seed": 3}}, run_id="beef", mode="offline")
+    live.log({"samples": 8, "train/loss": 2.5, "val/binding_gain": None})
+    live.log({"samples": 16, "train/loss": 2.25})
+    live.finish({"val/binding_gain": 0.5})
+    [folder] = (tmp_path / "wandb").glob("offline-run-*-beef")
+    found = read_back(folder)
+    assert found["history"] == [{"samples": 8, "train/loss": 2.5}, {"samples": 16, "train/loss": 2.25}]
+    assert found["config"]["run"] == {"seed": 3}
+    assert found["summary"]["val/binding_gain"] == 0.5
+    assert found["defined"]["*"] == "samples"
+
+
+def test_command_line_refuses_bad_input_in_one_line(tmp_path):
+    for arguments in ([], ["nowhere-1"]):
+        call = [sys.executable, "-m", "dualenc.sync", *arguments]
+        done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
