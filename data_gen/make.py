@@ -53,6 +53,19 @@ def make_dataset(data: DataConfig) -> Path:
     return folder
 
 
+def preview(data: DataConfig) -> dict[str, Any]:
+    """What `make_dataset` would make, {path, hash, complete, config}, with all its checks and without writing."""
+    folder = config.dataset_folder(data)
+    complete = _is_complete(folder, data)
+    Recipe(data).check()
+    return {
+        "path": str(folder),
+        "hash": config.config_hash(data),
+        "complete": complete,
+        "config": configs.identity_dict(data),
+    }
+
+
 def _is_complete(folder: Path, data: DataConfig) -> bool:
     """Whether the folder holds this dataset whole; False if unfinished or absent; InputError if it is another's."""
     if folder.exists() and not folder.is_dir():
