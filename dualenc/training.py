@@ -1,13 +1,10 @@
 """Trains a resolved config on opened data into a run folder, and finishes the folder. Imported after all checks."""
 
-import logging
 import os
 import platform
 import subprocess
 import sys
 import time
-import warnings
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -17,27 +14,27 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
-from safetensors.torch import load_file, save_file
 
-from dualenc.build import ModelSpec, build_model, build_source, model_spec
+from dualenc.build import ModelSpec, build_model, build_source, describe_data, model_spec
 from dualenc.callbacks import (
     AtomicCheckpointIO,
     BindingCallback,
     CheckpointCallback,
     CoverageCallback,
     LogCallback,
-    newest_checkpoint,
 )
 from dualenc.config import Config
 from dualenc.data import Dataset, ShardSource, Source
 from dualenc.data.datamodule import SceneDataModule
-from dualenc.evaluation import Evaluator, SplitResult, with_prefix, worst_scenes_json
+from dualenc.evaluation import SplitResult, make_evaluator, with_prefix, worst_scenes_json
 from dualenc.files import atomic_path, write_json
+from dualenc.hardware import device_of, set_up_torch
 from dualenc.models import DualEncoder
 from dualenc.module import DualEncoderModule
 from dualenc.run import RunFolder
 from dualenc.scenes import Grammar, SceneSampler
 from dualenc.signals import StopFlag
+from dualenc.weights import BEST, FINAL, model_weights, newest_checkpoint, read_weights, save_weights
 
 
 def train(config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank: int, stop: StopFlag) -> bool:
@@ -65,23 +62,12 @@ def train(config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank:
             return False
     else:
         assert found is not None
-        model.load_state_dict(_model_weights(found[1]))
+        model.load_state_dict(model_weights(found[1]))
         best = next((state for name, state in found[1]["callbacks"].items() if "BindingCallback" in name), {})
     if rank == 0:
+        model.to(device_of(config))  # Lightning leaves it on the CPU
         finish(config, source, spec, model, run, best=best)
     return True
-
-
-def set_up_torch(config: Config) -> None:
-    """Everything global that a result may depend on: threads, determinism, what Lightning prints."""
-    torch.set_num_threads(config.trainer.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_float32_matmul_precision("highest")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 def _fit(
@@ -151,16 +137,6 @@ def _fit(
     return module, binding.best
 
 
-def make_evaluator(config: Config, model: DualEncoder, source: Source) -> Evaluator:
-    """An evaluator in the run's precision, on the device the model is on."""
-    device = next(model.parameters()).device
-
-    def autocast() -> AbstractContextManager[Any]:
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed")
-
-    return Evaluator(model, source, batch_size=config.eval.batch_size, autocast=autocast)
-
-
 def _live_wandb(config: Config, run: RunFolder) -> Any:
     if config.logging.wandb != "online" or int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))):
         return None
@@ -174,7 +150,7 @@ def finish(
     config: Config, source: Source, spec: ModelSpec, model: DualEncoder, run: RunFolder, *, best: dict[str, Any]
 ) -> None:
     """Final weights, metrics of the last and of the best weights on all scenes, examples; the summary comes last."""
-    save_weights(run.path / "weights.safetensors", model)
+    save_weights(run.path / FINAL, model, samples=config.trainer.max_samples)
     evaluator = make_evaluator(config, model, source)
     results = evaluator.all_splits(num_worst=config.eval.worst_scenes)
     write_examples(run.path, source, results)
@@ -202,24 +178,13 @@ def _best(
     last: dict[str, SplitResult],
 ) -> dict[str, Any]:
     """Metrics of the weights that were best on val_ood; those of the last weights where these are the best."""
-    path = run.checkpoints / "best.safetensors"
+    path = run.checkpoints / BEST
     if not best or best["samples"] == config.trainer.max_samples or not path.exists():
         return {"samples": config.trainer.max_samples, "metrics": with_prefix(last)}
     chosen = build_model(spec).to(next(model.parameters()).device)
-    chosen.load_state_dict(load_file(path))
+    chosen.load_state_dict(read_weights(path)[0])
     results = make_evaluator(config, chosen, source).all_splits()
     return {"samples": best["samples"], "metrics": with_prefix(results)}
-
-
-def save_weights(path: Path, model: DualEncoder) -> None:
-    """The weights as safetensors, atomically."""
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, temporary)
-
-
-def _model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    prefix = "model."
-    return {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items()}
 
 
 def _last_coverage(run: RunFolder) -> dict[str, Any]:
@@ -254,22 +219,6 @@ def write_examples(folder: Path, source: Source, results: dict[str, SplitResult]
         for split, result in results.items()
     }
     write_json(folder / "confusion" / "confusion.json", confusion, indent=None)
-
-
-def describe_data(source: Source) -> dict[str, Any]:
-    """The data's part of a summary."""
-    split = source.split
-    described = {
-        "num_objects": split.space.num_objects,
-        "num_train_objects": len(split.train),
-        "coverage": split.coverage,
-        "split": split.kind,
-        "concepts": dict(zip(split.space.names, split.space.sizes)),
-    }
-    if isinstance(source, ShardSource):
-        meta = source.dataset.meta
-        return {"name": meta["config"]["name"], "hash": source.dataset.hash, **described}
-    return {"name": "symbolic", "hash": None, **described}
 
 
 def command_line() -> str:

@@ -1,7 +1,6 @@
 """What is checked of every sample of a dataset, and how a sample becomes a row of a table."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ class SampleChecker:
     def __init__(self, grammar: Grammar, split: ObjectSplit, tokenizer: Tokenizer, image_size: int, name: str) -> None:
         self.grammar, self.space, self.split = grammar, grammar.space, split
         self.tokenizer, self.image_size, self.name = tokenizer, image_size, name
+        self._texts: dict[str, tuple[list[int], list[list[int]]]] = {}  # many texts occur more than once
 
     def row(self, members: dict[str, bytes]) -> dict[str, Any]:
         """A sample's members (image, txt, json, neg.txt as bytes) as a row. InputError says what is wrong."""
@@ -48,38 +48,41 @@ class SampleChecker:
     def _edit(self, edit: dict[str, Any]) -> dict[str, Any]:
         if edit["operator"] not in OPERATORS:
             raise InputError(f"unknown edit operator {edit['operator']!r}")
-        statuses = self.split.status(np.asarray(edit["objects"], dtype=np.int64))
         return {
             "operator": edit["operator"],
-            "status": SEEN if np.all(statuses == TRAIN) else HELD_OUT,
             "objects": edit["objects"],
             **self._text(edit["text"], edit["form"]),
         }
 
     def _text(self, text: str, form: list[list[int]]) -> dict[str, Any]:
         """Tokens and logical form of a text; the form is read from the words, and must be the one that is stored."""
-        tokens = self.tokenizer.encode(text)
-        parsed = self.grammar.parse(text).tolist()
+        if text not in self._texts:
+            self._texts[text] = self.tokenizer.encode(text), self.grammar.parse(text).tolist()
+        tokens, parsed = self._texts[text]
         if parsed != form:
             raise InputError(f"the stored form of {text!r} is not what its words say")
         return {"tokens": tokens, "form": parsed}
 
-    def check_table(self, table: Table, shards: list[Path]) -> None:
-        """What can be checked of all samples at once: captions true, edits false, the split clean (law 4)."""
+    def check_table(self, table: Table) -> None:
+        """What can be checked of many samples at once: captions true, edits false, the split clean (law 4). Fills in
+        the edits' status."""
         if not len(table):
             return
         scenes = table.scenes(self.space)
         present = table.objects >= 0
         legal = np.isin(self.split.status(np.maximum(table.objects, 0)), ALLOWED[self.name])
-        self._refuse(np.any(present & ~legal, axis=1), table, shards, f"shows an object that {self.name} may not show")
-        self._refuse(~truth_of_own(table.forms, scenes), table, shards, "its caption is false of its scene")
+        self._refuse(np.any(present & ~legal, axis=1), table, f"shows an object that {self.name} may not show")
+        self._refuse(~truth_of_own(table.forms, scenes), table, "its caption is false of its scene")
+        made = table.edit_made
+        held_out = np.any((made >= 0) & (self.split.status(np.maximum(made, 0)) != TRAIN), axis=-1)
+        table.edit_status[:] = np.where(held_out, HELD_OUT, SEEN)
         for j in range(table.edit_operator.shape[1]):
             exists = table.edit_operator[:, j] >= 0
             true = truth_of_own(table.edit_forms[:, j], scenes)
-            self._refuse(true & exists, table, shards, "one of its edits is true of its scene")
+            self._refuse(true & exists, table, "one of its edits is true of its scene")
             if self.name == "train":
                 named = self._held_out_named(table.edit_forms[:, j])
-                self._refuse(named & exists, table, shards, "one of its edits names a held-out object")
+                self._refuse(named & exists, table, "one of its edits names a held-out object")
 
     def _held_out_named(self, forms: np.ndarray) -> np.ndarray:
         """bool [n]: whether a form [n, K, 1 + C] fully names an object outside training."""
@@ -87,13 +90,9 @@ class SampleChecker:
         ids = self.space.encode(np.maximum(forms[..., 1:], 0))
         return (full & (self.split.status(ids) != TRAIN)).any(axis=1)
 
-    def _refuse(self, wrong: ArrayLike, table: Table, shards: list[Path], what: str) -> None:
+    def _refuse(self, wrong: ArrayLike, table: Table, what: str) -> None:
         if np.any(wrong):
-            i = int(np.argmax(wrong))
-            raise InputError(
-                f"data.path: sample {self.name}-{table.index[i]:08d} of {shards[table.shard[i]]}: {what}; "
-                "make the dataset again"
-            )
+            raise InputError(f"sample {self.name}-{table.index[np.argmax(wrong)]:08d}: {what}")
 
 
 def image_shape(data: bytes) -> tuple[int, int]:

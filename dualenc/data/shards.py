@@ -5,23 +5,29 @@ stamp (size, time and SHA-256 of every shard) that makes later openings quick, a
 everything but the pictures as plain arrays, so that training parses no JSON.
 """
 
+import hashlib
 import io
 import os
 import sys
 import tarfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import Progress
 
 from dualenc.data.checks import SampleChecker
-from dualenc.data.table import Table, stack_rows
+from dualenc.data.queries import TextQueries
+from dualenc.data.table import Table, TableWidths, concatenate, stack_rows
 from dualenc.errors import InputError
-from dualenc.files import Claim, atomic_path, read_json, sha256_file, write_json
+from dualenc.files import Claim, atomic_path, read_json, write_json
 from dualenc.scenes import SPLITS, ConceptSpace, Grammar, ObjectSplit, Tokenizer
 
 FORMAT_VERSION = 1
@@ -30,6 +36,7 @@ MEMBERS = ("image", "txt", "json", "neg.txt")
 IMAGE_FORMATS = ("jpg", "png")
 
 _OPEN_FILES = 64
+_BLOCK = 512  # of a tar file
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,12 @@ class Dataset:
         self.meta = self._read_meta()
         self.space = ConceptSpace.from_dict(self.meta["concepts"])
         ids = {name: np.asarray(self.meta["objects"][name], dtype=np.int64) for name in ("train", "val_ood", "ood")}
-        self.split = ObjectSplit(self.space, **ids, kind=self.meta["config"]["split"])
+        self.split = ObjectSplit(self.space, **ids, kind=self.meta["split_kind"])
         self.grammar = Grammar(self.space)
         self.tokenizer = Tokenizer(self.meta["vocabulary"])
         self.shards = {
             name: [
-                Shard(self.folder / name / shard["name"], shard["num_samples"], shard["sha256"])
+                Shard(self.folder / shard["path"], shard["num_samples"], shard["sha256"])
                 for shard in self.meta["splits"].get(name, {"shards": []})["shards"]
             ]
             for name in SPLITS
@@ -93,12 +100,12 @@ class Dataset:
     @property
     def image_size(self) -> int:
         """The side of the square pictures, in pixels."""
-        return self.meta["config"]["picture"]["size"]
+        return self.meta["picture"]["size"]
 
-    @cached_property
+    @property
     def max_objects(self) -> int:
         """The largest number of objects in a scene."""
-        return max(int(count) for count in self.meta["config"]["objects"])
+        return self.meta["max_objects"]
 
     @property
     def paired(self) -> bool:
@@ -191,45 +198,59 @@ class Dataset:
             yield from self.shards[split]
 
     def _check_split(self, split: str) -> Table:
+        """The table of a split whose shards were checked by a pool of processes, one shard at a time."""
         checker = SampleChecker(self.grammar, self.split, self.tokenizer, self.image_size, split)
-        rows: list[dict[str, Any]] = []
-        for number, shard in enumerate(self.shards[split]):
-            try:
-                rows.extend(self._check_shard(shard, number, checker))
-            except tarfile.TarError as error:
-                raise InputError(
-                    f"data.path: shard {shard.path} is damaged ({error}); make the dataset again"
-                ) from None
-            if sha256_file(shard.path) != shard.sha256:
-                raise InputError(
-                    f"data.path: shard {shard.path} is not the one of dataset.json (its SHA-256 differs); "
-                    "make the dataset again"
-                )
-        table = stack_rows(rows, self.space, self.max_objects)
-        checker.check_table(table, [shard.path for shard in self.shards[split]])
-        return table
+        empty = stack_rows([], self._widths)
+        check = partial(self._check_shard, checker)
+        with get_context("fork").Pool(_num_cores()) as pool, closing(_track(split, len(self.shards[split]))) as bar:
+            tables = [empty]
+            for table in pool.imap(check, enumerate(self.shards[split])):
+                tables.append(table)
+                bar.send(1)
+        return concatenate(tables)
 
-    def _check_shard(self, shard: Shard, number: int, checker: SampleChecker) -> list[dict[str, Any]]:
+    @property
+    def _widths(self) -> TableWidths:
+        edits = sum(self.meta["config"]["edits"].values())
+        text = TextQueries(self.space, self.tokenizer, self.max_objects)
+        return TableWidths(self.max_objects, self.space.num_concepts, edits, text.max_length)
+
+    def _check_shard(self, checker: SampleChecker, numbered: tuple[int, Shard]) -> Table:
+        number, shard = numbered
         data = shard.path.read_bytes()
-        keys, index = read_index(data)
+        try:
+            keys, index = read_index(data)
+            table = stack_rows(self._rows(shard, number, data, keys, index, checker), self._widths)
+            checker.check_table(table)
+        except (tarfile.TarError, InputError) as error:
+            raise InputError(f"data.path: shard {shard.path}: {error}; make the dataset again") from None
         if len(keys) != shard.num_samples:
             raise InputError(
                 f"data.path: shard {shard.path} holds {len(keys)} samples, dataset.json says {shard.num_samples}; "
                 "make the dataset again"
             )
+        if hashlib.sha256(data).hexdigest() != shard.sha256:
+            raise InputError(
+                f"data.path: shard {shard.path} is not the one of dataset.json (its SHA-256 differs); "
+                "make the dataset again"
+            )
         self._refresh_index(shard, index)
+        return table
+
+    def _rows(
+        self, shard: Shard, number: int, data: bytes, keys: list[str], index: np.ndarray, checker: SampleChecker
+    ) -> list[dict[str, Any]]:
         rows = []
         for key, entry in zip(keys, index.reshape(len(keys), len(MEMBERS), 2)):
             members = {}
             for name, (offset, size) in zip(MEMBERS, entry.tolist()):
                 if offset < 0 and name != "neg.txt":
-                    raise InputError(f"data.path: sample {key} of {shard.path} has no {name}; make the dataset again")
+                    raise InputError(f"sample {key} has no {name}")
                 members[name] = data[offset : offset + size] if offset >= 0 else b""
             try:
-                row = checker.row(members)
+                rows.append({**checker.row(members), "shard": number, "image": entry[0]})
             except InputError as error:
-                raise InputError(f"data.path: sample {key} of {shard.path}: {error}") from None
-            rows.append({**row, "shard": number, "image": entry[0]})
+                raise InputError(f"sample {key}: {error}") from None
         return rows
 
     def _refresh_index(self, shard: Shard, index: np.ndarray) -> None:
@@ -244,18 +265,43 @@ class Dataset:
                 np.save(file, index, allow_pickle=False)
 
 
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _track(split: str, total: int) -> Generator[None, int, None]:
+    """A progress bar on a terminal, silent elsewhere: `send(n)` advances it, `close()` ends it."""
+
+    def advance() -> Generator[None, int, None]:
+        with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
+            task = progress.add_task(f"checking {split}", total=total)
+            while True:
+                progress.advance(task, (yield))
+
+    bar = advance()
+    next(bar)
+    return bar
+
+
 def read_index(tar: bytes) -> tuple[list[str], np.ndarray]:
-    """Sample keys and int64 [num_samples, 8] offsets and sizes of MEMBERS in the bytes of a tar file."""
+    """Sample keys and int64 [num_samples, 8] offsets and sizes of MEMBERS in the bytes of a plain ustar file.
+
+    Headers are read directly: `tarfile` makes an object of each and takes longer than everything else together.
+    """
     samples: dict[str, np.ndarray] = {}
-    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
-        for member in archive:
-            key, _, extension = member.name.partition(".")
-            name = "image" if extension in IMAGE_FORMATS else extension
-            if member.isfile() and name in MEMBERS:
-                entry = samples.setdefault(key, np.full((len(MEMBERS), 2), -1, dtype=np.int64))
-                entry[MEMBERS.index(name)] = member.offset_data, member.size
-        if archive.offset and archive.offset > len(tar):
-            raise tarfile.ReadError("unexpected end of data")
+    position = 0
+    while tar[position : position + 1] not in (b"\0", b""):
+        header = tar[position : position + _BLOCK]
+        if header[257:262] != b"ustar" or header[156:157] not in (b"0", b"\0"):
+            raise tarfile.ReadError(f"no plain file at byte {position}")
+        key, _, extension = header[:100].partition(b"\0")[0].decode().partition(".")
+        name, size = "image" if extension in IMAGE_FORMATS else extension, int(header[124:135], 8)
+        if name in MEMBERS:
+            entry = samples.setdefault(key, np.full((len(MEMBERS), 2), -1, dtype=np.int64))
+            entry[MEMBERS.index(name)] = position + _BLOCK, size
+        position += _BLOCK + -(-size // _BLOCK) * _BLOCK
+    if tar[position : position + 2 * _BLOCK] != bytes(2 * _BLOCK):
+        raise tarfile.ReadError("unexpected end of data")
     index = np.array(list(samples.values()), dtype=np.int64).reshape(len(samples), 2 * len(MEMBERS))
     return list(samples), index
 

@@ -97,6 +97,7 @@ class Source(Protocol):
 
     space: ConceptSpace
     split: ObjectSplit
+    tokenizer: Tokenizer
     coder: QueryCoder
     max_objects: int
 
@@ -173,7 +174,8 @@ class ShardSource:
         self.max_objects = dataset.max_objects
         self.pictures = scene_tower == "vision"
         self.words = query_tower == "text"
-        text = TextQueries(self.space, dataset.tokenizer, self.max_objects)
+        self.tokenizer = dataset.tokenizer
+        text = TextQueries(self.space, self.tokenizer, self.max_objects)
         self.coder: QueryCoder = text if self.words else SymbolicQueries(self.space)
         self.settings = settings
         self.order = SampleOrder(
@@ -251,9 +253,9 @@ class SymbolicSource:
         self.words = query_tower == "text"
         self._num_samples = num_samples
         self.grammar = Grammar(self.space)
-        text = TextQueries(self.space, Tokenizer(self.grammar.vocabulary), self.max_objects)
+        self.tokenizer = Tokenizer(self.grammar.vocabulary)
+        text = TextQueries(self.space, self.tokenizer, self.max_objects)
         self.coder: QueryCoder = text if self.words else SymbolicQueries(self.space)
-        self._text = text
         self._queries = _Queries(self.space, self.coder, settings, self.max_objects)
 
     def train_batch(self, position: int, *, batch_size: int, rank: int, world: int) -> TrainBatch:
@@ -285,7 +287,7 @@ class SymbolicSource:
         """int64 [n, T]: full captions that list objects [n, m], -1 for none."""
         queries = self.grammar.object_query
         texts = [self.grammar.caption([queries(i) for i in listed[listed >= 0]]) for listed in objects]
-        return self._text.tokenizer.encode_batch(texts)
+        return self.tokenizer.encode_batch(texts)
 
     def _edits(self, scenes: Scenes, position: int, rank: int, world: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """Tokens int64 [k, T] of the own edits, and every process's edit forms."""

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dualenc.files import atomic_path
-from dualenc.scenes import ANY, OPERATORS, ConceptSpace, Scenes
+from dualenc.scenes import ANY, NONE, OPERATORS, ConceptSpace, Scenes
 
 SEEN, HELD_OUT = 0, 1  # status of an edit: all objects it makes are train objects, or some is held out
 
@@ -56,12 +56,18 @@ class Table:
             return cls(**{field.name: arrays[field.name] for field in fields(cls)})
 
 
-def stack_rows(rows: list[dict[str, Any]], space: ConceptSpace, max_objects: int) -> Table:
+class TableWidths(NamedTuple):
+    """How wide the rows of a table are: m, C, E and T of `Table`."""
+
+    max_objects: int
+    num_concepts: int
+    num_edits: int
+    length: int
+
+
+def stack_rows(rows: list[dict[str, Any]], widths: TableWidths) -> Table:
     """One table of the rows that `SampleChecker.row` made, in their order."""
-    n, width = len(rows), 1 + space.num_concepts
-    num_edits = max((len(row["edits"]) for row in rows), default=0)
-    texts = [row["tokens"] for row in rows] + [edit["tokens"] for row in rows for edit in row["edits"]]
-    length = max(map(len, texts), default=1)
+    n, (max_objects, num_concepts, num_edits, length) = len(rows), widths
     table = Table(
         shard=np.array([row["shard"] for row in rows], dtype=np.int32),
         image=np.array([row["image"] for row in rows], dtype=np.int64).reshape(n, 2),
@@ -70,11 +76,11 @@ def stack_rows(rows: list[dict[str, Any]], space: ConceptSpace, max_objects: int
         positions=np.full((n, max_objects, 2), np.nan, dtype=np.float32),
         partner=np.array([row["partner"] for row in rows], dtype=np.int64),
         tokens=np.zeros((n, length), dtype=np.int16),
-        forms=_no_forms(n, max_objects, width),
+        forms=_no_forms(n, max_objects, 1 + num_concepts),
         edit_operator=np.full((n, num_edits), -1, dtype=np.int8),
         edit_status=np.zeros((n, num_edits), dtype=np.int8),
         edit_tokens=np.zeros((n, num_edits, length), dtype=np.int16),
-        edit_forms=_no_forms(n, num_edits, max_objects + 1, width),
+        edit_forms=_no_forms(n, num_edits, max_objects + 1, 1 + num_concepts),
         edit_made=np.full((n, num_edits, 2), -1, dtype=np.int64),
     )
     for i, row in enumerate(rows):
@@ -84,14 +90,18 @@ def stack_rows(rows: list[dict[str, Any]], space: ConceptSpace, max_objects: int
         table.forms[i, : len(row["form"])] = row["form"]
         for j, edit in enumerate(row["edits"]):
             table.edit_operator[i, j] = OPERATORS.index(edit["operator"])
-            table.edit_status[i, j] = edit["status"]
             table.edit_tokens[i, j, : len(edit["tokens"])] = edit["tokens"]
             table.edit_forms[i, j, : len(edit["form"])] = edit["form"]
             table.edit_made[i, j, : len(edit["objects"])] = edit["objects"]
     return table
 
 
+def concatenate(tables: list[Table]) -> Table:
+    """All rows of tables of the same widths."""
+    return Table(**{field.name: np.concatenate([getattr(t, field.name) for t in tables]) for field in fields(Table)})
+
+
 def _no_forms(*shape: int) -> np.ndarray:
     forms = np.full(shape, ANY, dtype=np.int32)
-    forms[..., 0] = 0
+    forms[..., 0] = NONE
     return forms
