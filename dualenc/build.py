@@ -1,15 +1,16 @@
 """From config to source and model: the only place that knows which tower reads what."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from dualenc.config import Config, ModelConfig
+from dualenc.config import Config, ModelConfig, QueryTowerConfig, SceneTowerConfig
 from dualenc.data import Dataset, QuerySettings, ShardSource, Source, SymbolicSource
 from dualenc.data.queries import SymbolicQueries, SymbolicScenes, TextQueries
 from dualenc.models import DualEncoder, SymbolicTower, TextTower, VisionTower
-from dualenc.scenes import ConceptSpace, Grammar, SceneSampler, Tokenizer
+from dualenc.scenes import ConceptSpace, SceneSampler, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,14 @@ class ModelSpec:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelSpec":
+        """The inverse of `to_dict`; further keys are ignored. KeyError or TypeError for what is no spec."""
+        model = dict(values["model"])
+        model["scene"], model["query"] = SceneTowerConfig(**model["scene"]), QueryTowerConfig(**model["query"])
+        others = ("concepts", "vocabulary", "max_objects", "image_size")
+        return cls(model=ModelConfig(**model), **{name: values[name] for name in others})
 
     @property
     def space(self) -> ConceptSpace:
@@ -92,7 +101,22 @@ def model_spec(config: Config, source: Source) -> ModelSpec:
     return ModelSpec(
         model=config.model,
         concepts=source.space.to_dict(),
-        vocabulary=Tokenizer(Grammar(source.space).vocabulary).vocabulary,
+        vocabulary=source.tokenizer.vocabulary,
         max_objects=source.max_objects,
         image_size=source.dataset.image_size if isinstance(source, ShardSource) else None,
     )
+
+
+def describe_data(source: Source) -> dict[str, Any]:
+    """The data's part of a summary."""
+    split = source.split
+    described = {
+        "num_objects": split.space.num_objects,
+        "num_train_objects": len(split.train),
+        "coverage": split.coverage,
+        "split": split.kind,
+        "concepts": dict(zip(split.space.names, split.space.sizes)),
+    }
+    if isinstance(source, ShardSource):
+        return {"name": source.dataset.meta["name"], "hash": source.dataset.hash, **described}
+    return {"name": "symbolic", "hash": None, **described}

@@ -1,6 +1,7 @@
 """All metrics of a model on one split of a source: encode, score, and hand over to `dualenc.metrics`."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dualenc import metrics
+from dualenc.config import Config
 from dualenc.data import EVAL_SPLITS, EvalBatch, Source
 from dualenc.data.queries import QueryCoder
 from dualenc.data.table import HELD_OUT
@@ -153,6 +155,16 @@ class Evaluator:
 
     def _object_queries(self) -> Tensor:
         return torch.cat([block for _, block in self._object_blocks()])
+
+
+def make_evaluator(config: Config, model: DualEncoder, source: Source) -> Evaluator:
+    """An evaluator in the run's precision, on the device the model is on."""
+    device = next(model.parameters()).device
+
+    def autocast() -> AbstractContextManager[Any]:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed")
+
+    return Evaluator(model, source, batch_size=config.eval.batch_size, autocast=autocast)
 
 
 def object_blocks(

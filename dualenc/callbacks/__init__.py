@@ -3,6 +3,5 @@
 from dualenc.callbacks.binding import BindingCallback as BindingCallback
 from dualenc.callbacks.checkpoint import AtomicCheckpointIO as AtomicCheckpointIO
 from dualenc.callbacks.checkpoint import CheckpointCallback as CheckpointCallback
-from dualenc.callbacks.checkpoint import newest_checkpoint as newest_checkpoint
 from dualenc.callbacks.coverage import CoverageCallback as CoverageCallback
 from dualenc.callbacks.log import LogCallback as LogCallback

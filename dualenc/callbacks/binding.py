@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
-from safetensors.torch import save_file
 
 from dualenc.callbacks.clock import StepCallback, is_due
 from dualenc.evaluation import Evaluator, with_prefix
-from dualenc.files import atomic_path
 from dualenc.module import DualEncoderModule
 from dualenc.run import RunFolder
+from dualenc.weights import BEST, save_weights
 
 SELECTION = "val_ood/object_recognition"
 
@@ -46,10 +45,7 @@ class BindingCallback(StepCallback):
         if score is not None and score > self.best.get("score", -1.0):
             self.best = {"score": score, "samples": module.samples}
             if trainer.is_global_zero:
-                with atomic_path(self.run.checkpoints / "best.safetensors") as temporary:
-                    save_file(
-                        {name: value.contiguous() for name, value in module.model.state_dict().items()}, temporary
-                    )
+                save_weights(self.run.checkpoints / BEST, module.model, samples=module.samples)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far and where it was reached."""

@@ -1,7 +1,6 @@
 """Checkpoints that are whole or absent, and leaving when a signal asks for it."""
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from dualenc.files import atomic_path
 from dualenc.module import DualEncoderModule
 from dualenc.run import RunFolder
 from dualenc.signals import StopFlag
-
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+from dualenc.weights import LAST, PREVIOUS
 
 _LARGEST_SHARE = 0.05  # of the time that saving may take
 
@@ -40,18 +38,6 @@ class AtomicCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Removes a file."""
         Path(path).unlink(missing_ok=True)
-
-
-def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest readable checkpoint and its content; an unreadable one is skipped with a warning."""
-    for name in (LAST, PREVIOUS):
-        path = folder / name
-        if path.exists():
-            try:
-                return path, torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:  # a torn file can fail in many ways, none of which may stop a resume
-                print(f"warning: {path} cannot be read ({type(error).__name__}); trying an older one", file=sys.stderr)
-    return None
 
 
 class CheckpointCallback(StepCallback):
