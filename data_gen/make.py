@@ -6,7 +6,6 @@ DATASET/.progress/                 only while unfinished: the config, and a reco
 DATASET/.claim                     only while a process is making it
 """
 
-import os
 import shutil
 import sys
 from contextlib import closing
@@ -24,6 +23,7 @@ from data_gen.workers import write_shards
 from dualenc import configs
 from dualenc.errors import InputError
 from dualenc.files import TEMPORARY, Claim, read_json, write_json
+from dualenc.processes import num_cores
 from dualenc.scenes import SPLITS
 
 DESCRIPTION = "dataset.json"
@@ -114,17 +114,13 @@ def _fill(folder: Path, data: DataConfig, recipe: Recipe) -> None:
     if left < total:
         print(f"continuing: {len(shards) - len(missing)} of {len(shards)} shards are finished", file=sys.stderr)
     try:
-        made = write_shards(data, folder, missing, data.num_workers or _num_cores())
+        made = write_shards(data, folder, missing, data.num_workers or num_cores())
         with closing(made), Meter(total, done=total - left) as meter:
             for number in made:
                 meter.add(number)
     finally:
         _remove_leftovers(folder)
     write_json(folder / DESCRIPTION, describe(folder, data, recipe, shards))
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe(folder: Path, data: DataConfig, recipe: Recipe, shards: list[Shard]) -> dict[str, Any]:

@@ -6,13 +6,8 @@ lives a moment longer can only finish a file that is right.
 """
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
-import signal
-import sys
-import threading
-import time
 from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,9 +16,7 @@ from data_gen.config import DataConfig
 from data_gen.recipe import Recipe
 from data_gen.shards import Shard, write_shard
 from dualenc.errors import InputError, one_line
-
-_PR_SET_PDEATHSIG = 1
-_WATCH_SECONDS = 0.5
+from dualenc.processes import become_worker
 
 
 def write_shards(
@@ -84,8 +77,7 @@ def _hear(
 
 def _work(pipe: Connection, parent: int, data: DataConfig, folder: Path) -> None:
     """The life of a worker: ask for a shard, write it, until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    _die_with(parent)
+    become_worker(parent)  # Ctrl-C reaches the whole group; the parent decides
     recipe = Recipe(data)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -96,18 +88,3 @@ def _work(pipe: Connection, parent: int, data: DataConfig, folder: Path) -> None
             except (OSError, InputError) as error:
                 pipe.send(f"{shard.tar(folder)}: {one_line(error)}")
                 return
-
-
-def _die_with(parent: int) -> None:
-    """Ends this process when the process `parent`, which started it, is no longer there."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -1,7 +1,9 @@
 """Batches for Lightning: one endless pass whose position is one integer."""
 
+import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,8 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dualenc.data.sources import Source, TrainBatch
-
-IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+from dualenc.processes import become_worker
 
 
 class TrainBatches(Dataset):
@@ -54,7 +55,7 @@ class SceneDataModule(pl.LightningDataModule):
             batch_size=None,
             sampler=Positions(self.position, self.max_samples, self.batch_size),
             num_workers=self.num_workers,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=partial(_start_worker, os.getpid()),
             multiprocessing_context="fork" if self.num_workers else None,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=4 if self.num_workers else None,
@@ -69,7 +70,8 @@ class SceneDataModule(pl.LightningDataModule):
         self.position = state_dict["position"]
 
 
-def _ignore_signals(_: int) -> None:
+def _start_worker(parent: int, _: int) -> None:
+    become_worker(parent)
+    # A launcher that ends a job sends SIGTERM to everyone; batches must come until the main process has left.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
-    for number in IGNORED_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

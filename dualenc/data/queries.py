@@ -96,6 +96,6 @@ def pad_to_common_length(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def trimmed(tokens: np.ndarray) -> np.ndarray:
-    """Tokens [n, T] without the columns that are padding everywhere; at least one column stays."""
-    used = np.flatnonzero(tokens.any(axis=0))
-    return tokens[:, : used[-1] + 1 if len(used) else 1]
+    """Tokens [..., T] without the columns that are padding everywhere; at least one column stays."""
+    used = np.flatnonzero(tokens.any(axis=tuple(range(tokens.ndim - 1))))
+    return tokens[..., : used[-1] + 1 if len(used) else 1]

@@ -28,6 +28,7 @@ from dualenc.data.queries import TextQueries
 from dualenc.data.table import Table, TableWidths, concatenate, stack_rows
 from dualenc.errors import InputError
 from dualenc.files import Claim, atomic_path, read_json, write_json
+from dualenc.processes import become_worker, num_cores
 from dualenc.scenes import SPLITS, ConceptSpace, Grammar, ObjectSplit, Tokenizer
 
 FORMAT_VERSION = 1
@@ -202,7 +203,10 @@ class Dataset:
         checker = SampleChecker(self.grammar, self.split, self.tokenizer, self.image_size, split)
         empty = stack_rows([], self._widths)
         check = partial(self._check_shard, checker)
-        with get_context("fork").Pool(_num_cores()) as pool, closing(_track(split, len(self.shards[split]))) as bar:
+        with (
+            get_context("fork").Pool(num_cores(), become_worker, (os.getpid(),)) as pool,
+            closing(_track(split, len(self.shards[split]))) as bar,
+        ):
             tables = [empty]
             for table in pool.imap(check, enumerate(self.shards[split])):
                 tables.append(table)
@@ -263,10 +267,6 @@ class Dataset:
         if os.access(shard.path.parent, os.W_OK):
             with atomic_path(shard.index_path) as temporary, open(temporary, "wb") as file:
                 np.save(file, index, allow_pickle=False)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _track(split: str, total: int) -> Generator[None, int, None]:

@@ -235,9 +235,9 @@ class ShardSource:
         table, rows = self.dataset.table(split), np.arange(start, stop)
         scenes = table.scenes(self.space, rows)
         texts = EvalTexts(
-            captions=table.tokens[rows].astype(np.int64),
+            captions=trimmed(table.tokens[rows].astype(np.int64)),
             forms=table.forms[rows],
-            edits=table.edit_tokens[rows].astype(np.int64),
+            edits=trimmed(table.edit_tokens[rows].astype(np.int64)),
             operator=table.edit_operator[rows],
             status=table.edit_status[rows],
         )

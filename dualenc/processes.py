@@ -1,0 +1,45 @@
+"""Worker processes: how many, deaf to signals that are the main process's business, and gone when it is gone."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+
+from dualenc.signals import SIGNALS
+
+_PR_SET_PDEATHSIG = 1
+_WATCH_SECONDS = 0.5
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def become_worker(parent: int) -> None:
+    """To be called first in a worker: leaves SIGINT and SIGUSR1 to process `parent`, SIGTERM ends it as usual, and it
+    dies with `parent`."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    die_with(parent)
+
+
+def die_with(parent: int) -> None:
+    """Ends this process when the process `parent`, which started it, is no longer there.
+
+    On Linux the kernel does it; everywhere a thread compares the parent's process id.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
