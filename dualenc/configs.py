@@ -142,7 +142,9 @@ def help_text(cls: type) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     widths[2] = min(widths[2], 46)
     lines = [f"  {row[1]} {row[0]:{widths[0]}}  {row[2]:{widths[2]}}  {row[3]}" for row in rows]
-    return "\n".join([*lines, "", "  * part of the identity: another value gives another hash"])
+    if any(identity for *_, identity in leaves(cls)):
+        lines += ["", "  * part of the identity: another value gives another hash"]
+    return "\n".join(lines)
 
 
 def type_name(kind: Any) -> str:

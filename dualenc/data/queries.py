@@ -84,7 +84,7 @@ class SymbolicScenes:
         tokens[..., 0], tokens[..., -1] = cls.SOO, cls.EOO
         tokens[..., 1:-1] = scenes.values + scenes.space.offsets + cls.FIRST_VALUE
         tokens[scenes.objects < 0] = cls.PAD
-        flat = np.pad(tokens.reshape(n, -1), ((0, 0), (0, 1)), constant_values=cls.PAD)
+        flat = np.pad(tokens.reshape(n, m * (num_concepts + 2)), ((0, 0), (0, 1)), constant_values=cls.PAD)
         flat[np.arange(n), scenes.counts * (num_concepts + 2)] = cls.EOS
         return flat
 
