@@ -42,6 +42,8 @@ def draw_edits(
     """`num` different edits of each scene, uniform over the legal ones; scenes are numbers start.. of split `name`.
 
     Where a scene has fewer legal edits than `num`, the rest do not exist. In `train` only train objects are made.
+    A swap is (two objects, concept): of two objects that differ in two concepts, exchanging the one or the other
+    makes the same two objects in the other order, hence two captions that mean the same.
     """
     if operator not in OPERATORS:
         raise InputError(f"edits: {operator!r} is unknown; use {', '.join(OPERATORS)}")

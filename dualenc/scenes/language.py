@@ -105,31 +105,30 @@ class Grammar:
 
     def parse(self, text: str) -> np.ndarray:
         """The logical form [K, 1 + C] of a text of this grammar. InputError names what it does not know."""
-        body = words(text)
-        for template in reversed(TEMPLATES):
-            prefix = words(template.format(""))
-            if prefix and body[: len(prefix)] == prefix:
-                body = body[len(prefix) :]
-                break
+        said = words(text)
+        prefixes = [words(template.format("")) for template in TEMPLATES]
+        template = max((t for t, p in enumerate(prefixes) if said[: len(p)] == p), key=lambda t: len(prefixes[t]))
+        body = said[len(prefixes[template]) :]
         phrases: list[list[str]] = [[]]
         for word in body:
             if word in (",", "and"):
                 phrases.append([])
             else:
                 phrases[-1].append(word)
-        return np.array([self._parse_phrase(phrase, text) for phrase in phrases], dtype=np.int32)
+        rows = [self._parse_phrase(phrase, text) for phrase in phrases]
+        meant = self.caption([self.phrase(row[1:]) for row in rows], template)
+        if words(meant) != said:
+            raise InputError(f"caption: {text!r} is no sentence of the grammar; say e.g. {meant!r}")
+        return np.array(rows, dtype=np.int32)
 
     def _parse_phrase(self, phrase: list[str], text: str) -> list[int]:
         row = [EXISTS] + [ANY] * self.space.num_concepts
-        if not phrase or phrase[0] not in ("a", "an", "something"):
-            raise InputError(f"caption: {text!r} is no sentence of the grammar; say e.g. {self.object_query(0)!r}")
-        for word in phrase[1:]:
-            if word == "object":
-                continue
-            if word not in self._value_of:
+        for word in phrase:
+            if word in self._value_of:
+                k, v = self._value_of[word]
+                row[1 + k] = v
+            elif word not in self._function_words:
                 raise InputError(f"caption: unknown word {word!r} in {text!r}; the vocabulary is in dataset.json")
-            k, v = self._value_of[word]
-            row[1 + k] = v
         return row
 
     def to_logical(self, form: np.ndarray) -> dict[str, Any]:

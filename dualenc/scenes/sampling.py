@@ -3,18 +3,22 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from math import floor
 
 import numpy as np
 
 from dualenc.errors import InputError
 from dualenc.scenes.concepts import ConceptSpace
 from dualenc.scenes.random import SPLITS, integers, uniform
-from dualenc.scenes.split import TRAIN, ObjectSplit
+from dualenc.scenes.split import TRAIN, ObjectSplit, rounded
 
 _PLACES_PER_OBJECT = 8
 _PLACE_ATTEMPTS = 1000
 _SWAP_TABLE = 1 << 20
 _EXACT_SWAP_PAIRS = 1 << 23
+
+_MIXED_NEEDS_TWO = "num_samples.mixed: a mixed scene needs two objects; set it to 0 or allow more objects"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ class SceneSampler:
         `mixed` at least one train and one `ood` object.
     counts: number of objects -> probability.
     sampling: `random`, or `exhaustive` (scene i is the i-th of all n^m ordered tuples of the split's objects,
-        identical objects included, as in arXiv 2605.31503).
+        identical objects included, as in arXiv 2605.31503; of `mixed`, the i-th tuple that holds both kinds).
     collision_rate: share of train scenes whose swap partner is drawn too: scenes 2j and 2j + 1 are then equal but
         for two objects that have exchanged one concept value, in train objects all four.
     duplicates: whether one scene may hold an object twice.
@@ -94,9 +98,13 @@ class SceneSampler:
         self.split, self.space, self.seed = split, split.space, seed
         self.sampling, self.duplicates = sampling, duplicates
         self.min_distance, self.margin = min_distance, margin
-        self.counts = np.array(sorted(counts), dtype=np.int64)
+        self.counts = np.array(sorted(m for m, share in counts.items() if share), dtype=np.int64)
         self.probabilities = np.array([counts[m] for m in self.counts], dtype=np.float64)
-        if not len(self.counts) or self.counts[0] < 1 or np.any(self.probabilities < 0) or not self.probabilities.sum():
+        if (
+            not len(self.counts)
+            or self.counts[0] < 1
+            or not np.all((self.probabilities > 0) & (self.probabilities < np.inf))
+        ):
             raise InputError(f"objects: {dict(counts)} is no distribution of counts; use e.g. {{1: 0.5, 2: 0.5}}")
         self.probabilities = self.probabilities / self.probabilities.sum()
         self.max_objects = int(self.counts[-1])
@@ -105,7 +113,7 @@ class SceneSampler:
         if sampling == "exhaustive" and (len(self.counts) > 1 or collision_rate):
             raise InputError("sampling: exhaustive needs one object count and collision_rate 0")
         smallest = min(len(split.train), len(split.val_ood), len(split.ood))
-        if not duplicates and smallest < self.max_objects:
+        if sampling == "random" and not duplicates and smallest < self.max_objects:
             raise InputError(f"objects: scenes of {self.max_objects} distinct objects need as many in every split")
         self.collision_rate = collision_rate
         self._check_collision_rate()
@@ -129,8 +137,10 @@ class SceneSampler:
         """How many scenes an exhaustive split has; None for random sampling."""
         if self.sampling != "exhaustive":
             return None
-        allowed = len(self.split.train) + len(self.split.ood) if name == "mixed" else len(self._allowed(name))
-        return allowed**self.max_objects
+        if name != "mixed":
+            return len(self._allowed(name)) ** self.max_objects
+        train, ood = len(self.split.train), len(self.split.ood)
+        return (train + ood) ** self.max_objects - train**self.max_objects - ood**self.max_objects
 
     def partners(self, start: int, stop: int) -> np.ndarray:
         """bool [stop - start]: whether train scene i is one of a swap pair (its partner is i ^ 1)."""
@@ -148,15 +158,34 @@ class SceneSampler:
         return parts[name]
 
     def _exhaustive(self, name: str, start: int, stop: int) -> np.ndarray:
+        if name == "mixed" and self.max_objects < 2:
+            raise InputError(_MIXED_NEEDS_TWO)
         total = self.num_exhaustive(name)
         if total is not None and stop > total:
             raise InputError(f"num_samples.{name}: there are only {total} scenes to list; ask for at most that many")
         if name == "mixed":
-            allowed = np.concatenate([self.split.train, self.split.ood])
-        else:
-            allowed = self._allowed(name)
-        powers = len(allowed) ** np.arange(self.max_objects)[::-1]
-        return allowed[np.arange(start, stop)[:, None] // powers % len(allowed)]
+            return self._exhaustive_mixed(start, stop)
+        allowed, rest = self._allowed(name), np.arange(start, stop)
+        objects = np.empty((stop - start, self.max_objects), dtype=np.int64)
+        for slot in reversed(range(self.max_objects)):
+            rest, digit = np.divmod(rest, len(allowed))
+            objects[:, slot] = allowed[digit]
+        return objects
+
+    def _exhaustive_mixed(self, start: int, stop: int) -> np.ndarray:
+        """The tuples by which slots are ood, every way but none and all of them, then as in `_exhaustive`."""
+        m, parts = self.max_objects, (self.split.train, self.split.ood)
+        is_ood = np.arange(1, 2**m - 1)[:, None] >> np.arange(m)[::-1] & 1
+        numbers = [len(parts[0]) ** (m - k) * len(parts[1]) ** k for k in is_ood.sum(axis=1).tolist()]
+        ends = np.array([min(end, 2**62) for end in accumulate(numbers, initial=0)], dtype=np.int64)
+        way = np.searchsorted(ends, np.arange(start, stop), side="right") - 1
+        rest = np.arange(start, stop) - ends[way]
+        objects = np.empty((stop - start, m), dtype=np.int64)
+        for slot in reversed(range(m)):
+            ood = is_ood[way, slot] == 1
+            rest, digit = np.divmod(rest, np.where(ood, len(parts[1]), len(parts[0])))
+            objects[ood, slot], objects[~ood, slot] = parts[1][digit[ood]], parts[0][digit[~ood]]
+        return objects
 
     def _counts(self, draws: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         return self.counts[
@@ -175,7 +204,12 @@ class SceneSampler:
         picks = draws[:, 1 : m + 1]
         objects = allowed[integers(picks, len(allowed))] if self.duplicates else allowed[distinct(picks, len(allowed))]
         if collides.any():
-            self._place_partners(objects, counts, draws, np.flatnonzero(collides[::2]) * 2)
+            first = np.flatnonzero(collides[::2]) * 2
+            self._place_partners(objects, counts, draws, first)
+            keys = uniform(self.seed, name, "order", start, stop, m)[first]
+            order = np.argsort(np.where(np.arange(m) < counts[first, None], keys, 2.0), axis=1)
+            for rows in (first, first + 1):  # the same order in both, the exchanged objects in any places
+                objects[rows] = np.take_along_axis(objects[rows], order, axis=1)
         objects[np.arange(m) >= counts[:, None]] = -1
         return objects
 
@@ -197,7 +231,7 @@ class SceneSampler:
     def _mixed(self, start: int, stop: int) -> np.ndarray:
         """At least one train and one ood object, in random order; counts below two are left out."""
         if self.max_objects < 2:
-            raise InputError("num_samples.mixed: a mixed scene needs two objects; set it to 0 or allow more objects")
+            raise InputError(_MIXED_NEEDS_TWO)
         m, rows = self.max_objects, np.arange(stop - start)
         draws = uniform(self.seed, "mixed", "objects", start, stop, 3 * m + 2)
         several = np.where(self.counts >= 2, self.probabilities, 0.0)
@@ -264,8 +298,8 @@ class SceneSampler:
             reachable = 0.0
         if rate > reachable + 1e-12:
             raise InputError(
-                f"collision_rate: {rate} cannot be reached; at most {reachable:.4g} of the scenes can have a swap "
-                "partner made of train objects; lower it, raise coverage or use more scenes of two or more objects"
+                f"collision_rate: {rate} cannot be reached; at most {rounded(reachable, floor)} of the scenes can have "
+                "a swap partner made of train objects; lower it, raise coverage or use more scenes of several objects"
             )
 
     @cached_property

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import gcd
-from typing import Any
+from math import ceil, floor, gcd, log10
+from typing import Required, TypedDict, Unpack
 
 import numpy as np
 
@@ -14,6 +14,15 @@ from dualenc.scenes.concepts import ConceptSpace
 TRAIN, VAL_OOD, OOD = 0, 1, 2  # values of `ObjectSplit.status`
 
 _DRAWS = 1000
+
+
+class SplitOptions(TypedDict, total=False):
+    """The options of `ObjectSplit.make`."""
+
+    coverage: Required[float]
+    seed: int
+    val_fraction: float
+    max_objects: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,31 +69,31 @@ class ObjectSplit:
             raise InputError(f"split kind: {kind!r} is unknown; use one of {', '.join(KINDS)}")
         rng = np.random.Generator(np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)))
         train = np.sort(KINDS[kind](space, coverage, rng))
-        held_out = np.setdiff1d(np.arange(space.num_objects), train, assume_unique=True)
+        held_out = np.delete(np.arange(space.num_objects), train)
         least = 2 * max_objects
         num_val = max(round(val_fraction * space.num_objects), least)
         if len(held_out) - num_val < least:
-            reachable = 1 - (num_val + least) / space.num_objects
+            reachable = max(space.num_objects - num_val - least, 0) / space.num_objects
             raise InputError(
                 f"coverage: {coverage} holds out {len(held_out)} of {space.num_objects} objects, but {num_val} for "
-                f"val_ood and at least {least} for ood are needed; use a coverage of at most {max(reachable, 0):.4g}, "
-                "a smaller val_fraction or more concept values"
+                f"val_ood and at least {least} for ood are needed; use a coverage of at most "
+                f"{rounded(reachable, floor)}, a smaller val_fraction or more concept values"
             )
         held_out = rng.permutation(held_out)
         return cls(space, train, np.sort(held_out[:num_val]), np.sort(held_out[num_val:]), kind)
 
     @classmethod
-    def uniform(cls, space: ConceptSpace, **options: Any) -> "ObjectSplit":
+    def uniform(cls, space: ConceptSpace, **options: Unpack[SplitOptions]) -> "ObjectSplit":
         """`make("uniform", space, ...)`."""
         return cls.make("uniform", space, **options)
 
     @classmethod
-    def checkerboard(cls, space: ConceptSpace, **options: Any) -> "ObjectSplit":
+    def checkerboard(cls, space: ConceptSpace, **options: Unpack[SplitOptions]) -> "ObjectSplit":
         """`make("checkerboard", space, ...)`."""
         return cls.make("checkerboard", space, **options)
 
     @classmethod
-    def block(cls, space: ConceptSpace, **options: Any) -> "ObjectSplit":
+    def block(cls, space: ConceptSpace, **options: Unpack[SplitOptions]) -> "ObjectSplit":
         """`make("block", space, ...)`."""
         return cls.make("block", space, **options)
 
@@ -106,12 +115,19 @@ class ObjectSplit:
         return self.statuses[ids]
 
 
+def rounded(share: float, towards: Callable[[float], int]) -> str:
+    """A share to four digits, rounded by `floor` or `ceil`, so that a limit that a message names can be reached."""
+    digits = 4 - ceil(log10(share)) if share else 0
+    return f"{towards(share * 10**digits) / 10**digits:.4g}"
+
+
 def _uniform(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> np.ndarray:
     number = round(coverage * space.num_objects)
     if number < max(space.sizes):
         raise InputError(
             f"coverage: {coverage} gives {number} training objects, but a concept has {max(space.sizes)} values, so "
-            f"some value would never occur in training; use at least {max(space.sizes) / space.num_objects:.4g}"
+            "some value would never occur in training; use at least "
+            f"{rounded(max(space.sizes) / space.num_objects, ceil)}"
         )
     for _ in range(_DRAWS):
         train = rng.choice(space.num_objects, number, replace=False, shuffle=False)
@@ -126,7 +142,7 @@ def _uniform(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> 
 
 def _covers(space: ConceptSpace, objects: np.ndarray) -> bool:
     values = space.decode(objects)
-    return all(len(np.unique(values[:, k])) == size for k, size in enumerate(space.sizes))
+    return all(np.bincount(values[:, k], minlength=size).all() for k, size in enumerate(space.sizes))
 
 
 def _checkerboard(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> np.ndarray:
@@ -158,7 +174,7 @@ def _block(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> np
     height, width = np.meshgrid(np.arange(1, rows), np.arange(1, columns), indexing="ij")
     area = height * width / (rows * columns)
     error = np.abs(area - (1 - coverage))
-    nearest = error <= error.min() + 0.5 / (rows * columns)
+    nearest = error <= error.min() + 1e-9
     skew = np.where(nearest, np.abs(height / rows - width / columns), np.inf)
     h, w = np.unravel_index(np.argmin(skew), skew.shape)
     held_rows, held_columns = rng.permutation(rows)[: height[h, w]], rng.permutation(columns)[: width[h, w]]
