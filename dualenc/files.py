@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and claims that let one process at a time make a thing (laws 4 and 7)."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -66,9 +67,10 @@ def sha256_file(path: str | os.PathLike) -> str:
 class Claim:
     """An exclusive claim on making something, as a file: `with Claim(path): ...` waits while another owner lives.
 
-    The file is created with O_EXCL and holds owner, host and process id; its modification time is the owner's
-    heartbeat. A claim whose owner is gone (a dead process on this host, or no heartbeat for `stale_after` seconds
-    from any host) is taken over. Works across hosts on a shared file system.
+    The file is created with O_EXCL and holds host, process id and a token of the owner, who touches it as a
+    heartbeat. A claim whose owner is gone (a dead process on this host, or one of any host without a heartbeat for
+    `stale_after` seconds of the waiter's own clock) is taken over. Works across hosts on a shared file system; looking
+    and taking over is one step under a short lock of the folder, where the file system can lock folders.
     """
 
     def __init__(self, path: str | os.PathLike, *, stale_after: float = 60.0, poll: float = 0.5) -> None:
@@ -76,6 +78,7 @@ class Claim:
         self.stale_after, self.poll = stale_after, poll
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._stop = threading.Event()
+        self._seen = (-1, 0.0)  # the last heartbeat, and when this process first saw it
 
     def __enter__(self) -> "Claim":
         announced = False
@@ -92,24 +95,21 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if self._holder() == self.owner:
-            self.path.unlink(missing_ok=True)
+        with _locked_folder(self.path.parent):
+            if self._holder() == self.owner:
+                self.path.unlink(missing_ok=True)
 
     def _try(self) -> bool:
-        try:
-            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            if not self._is_stale():
+        with _locked_folder(self.path.parent):
+            if self._is_stale():
+                self.path.unlink(missing_ok=True)
+            try:
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            except FileExistsError:
                 return False
-            # Renaming is atomic: of several waiters only one moves the stale file away.
-            with contextlib.suppress(FileNotFoundError):
-                gone = self.path.with_name(f"{self.path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
-                os.rename(self.path, gone)
-                gone.unlink()
-            return self._try()
-        with os.fdopen(descriptor, "w") as file:
-            file.write(self.owner)
-        return True
+            with os.fdopen(descriptor, "w") as file:
+                file.write(self.owner)
+            return True
 
     def _holder(self) -> str:
         with contextlib.suppress(FileNotFoundError):
@@ -118,19 +118,34 @@ class Claim:
 
     def _is_stale(self) -> bool:
         try:
-            age = time.time() - self.path.stat().st_mtime
+            beat = self.path.stat().st_mtime_ns
         except FileNotFoundError:
             return False
+        if beat != self._seen[0]:
+            self._seen = (beat, time.monotonic())
         host, _, rest = self._holder().partition(":")
         pid = rest.partition(":")[0]
         if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
             return True
-        return age > self.stale_after
+        return time.monotonic() - self._seen[1] > self.stale_after
 
     def _beat(self) -> None:
         while not self._stop.wait(self.stale_after / 6):
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(self.path)
+            if self._holder() == self.owner:
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(self.path)
+
+
+@contextlib.contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """Holds the advisory lock of a folder; it ends with the process. Without effect where folders have none."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _alive(pid: int) -> bool:
