@@ -64,13 +64,16 @@ def export_offline(run_dir: Path) -> Path:
     return final
 
 
-def upload(run_dir: Path, *, project: str = PROJECT) -> None:
+def upload(run_dir: Path, *, project: str | None = None) -> None:
     """Exports the run afresh and sends it with `wandb sync`. `InputError` where that fails (not logged in, no network).
+
+    project: None = the configuration's `logging.project`.
 
     Needs network and the credentials of `wandb login`; everything wandb reads from the environment applies.
     """
     offline = export_offline(run_dir)
-    command = [sys.executable, "-m", "wandb", "sync", "--yes", "--project", project, str(offline)]
+    command = [sys.executable, "-m", "wandb", "sync", "--yes", str(offline)]
+    command += ["--project", project] if project else []
     if subprocess.run(command, cwd=run_dir, check=False).returncode != 0:  # its own log goes to RUN/wandb
         raise InputError(f"{offline}: wandb sync failed; log in with wandb login and see that its server is reachable")
 
@@ -121,7 +124,7 @@ def write_run(run_dir: Path, folder: Path) -> None:
         {**run.config, "run_folder": {"hash": run.hash, **facts}},
         run_id=run.hash,
         name=run_dir.name,
-        project=PROJECT,
+        project=run.config.get("logging", {}).get("project", PROJECT),
         mode="offline",
     )
     for row in run.rows:
@@ -219,7 +222,7 @@ def main(argv: list[str]) -> None:
     for run_dir in runs:
         read_run(run_dir)
     for run_dir in runs:
-        upload(run_dir, project=projects[0] if projects else PROJECT)
+        upload(run_dir, project=projects[0] if projects else None)
 
 
 if __name__ == "__main__":

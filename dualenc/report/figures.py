@@ -1,7 +1,8 @@
 """The pictures of the report, one matplotlib figure each; one palette for the quantities, safe for the colour-blind."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,26 +128,28 @@ def caption_curves(run: Run) -> list[Drawing]:
 
 
 def by_number_of_objects(run: Run) -> list[Drawing]:
-    """Object recognition against the number of objects in the scene, at the end of training."""
-    points = {split: by_count(run, split) for split in run.splits}
-    if sum(len(found) for found in points.values()) == 0:
+    """Object recognition, and the bag level dashed, against the number of objects in the scene; last weights."""
+    points = {split: by_count(run.metrics, split, "object_recognition") for split in run.splits}
+    counts = sorted({count for found in points.values() for count in found})
+    if not counts:
         return []
     with _figure() as (figure, axes):
         for split, found in points.items():
-            if found:
-                marker, color = SPLIT_MARKERS[split], SPLIT_COLORS[split]
-                axes.plot(list(found), list(found.values()), marker=marker, color=color, label=split)
-        counts = sorted({count for found in points.values() for count in found})
+            marker, color = SPLIT_MARKERS[split], SPLIT_COLORS[split]
+            level = by_count(run.metrics, split, "bag_level")
+            axes.plot(list(found), list(found.values()), marker=marker, color=color, label=split)
+            axes.plot(list(level), list(level.values()), marker="_", color=color, linestyle="--", linewidth=1)
         axes.set(ylim=(-0.02, 1.02), ylabel="object recognition", xticks=counts)
         axes.set_xlim(counts[0] - 0.4, counts[-1] + 0.4)
         _finish(figure, axes, "by number of objects", xlabel="objects in the scene")
-    return [_drawing("by_number_of_objects", "object recognition by number of objects, last weights", figure)]
+    caption = "object recognition by number of objects, last weights; dashed: bag level of the split in that colour"
+    return [_drawing("by_number_of_objects", caption, figure)]
 
 
-def by_count(run: Run, split: str) -> dict[int, float]:
-    """Number of objects in the scene -> object recognition on `split`, in ascending order."""
-    prefix = f"{split}/object_recognition_m"
-    found = {int(k[len(prefix) :]): v for k, v in run.metrics.items() if k.startswith(prefix) and v is not None}
+def by_count(metrics: Mapping[str, Any], split: str, figure: str) -> dict[int, float]:
+    """Number of objects in the scene -> the metric `figure` of `split` on such scenes, in ascending order."""
+    keys = {key: re.fullmatch(rf"{split}/{figure}_m(\d+)", key) for key in metrics}
+    found = {int(match[1]): metrics[key] for key, match in keys.items() if match and metrics[key] is not None}
     return dict(sorted(found.items()))
 
 
@@ -155,6 +158,7 @@ def confusions(run: Run) -> list[Drawing]:
     return [
         _confusion(split, concept, entry["names"], np.asarray(entry["matrix"], dtype=np.float64))
         for split in run.splits
+        if split != "val_ood"  # it only chooses weights
         for concept, entry in run.confusion.get(split, {}).items()
     ]
 

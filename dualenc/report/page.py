@@ -1,5 +1,6 @@
 """The page of one run: its numbers and their meaning first, then curves, confusion, coverage, examples, origins."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,11 @@ def run_page(run: Run) -> tuple[str, list[draw.Drawing]]:
     notes = {
         "Results": HEADLINE_NOTE,
         "Confusion of bound attributes": "For every object in a scene, the value named by the object query the model "
-        "prefers (columns) against the value it has (rows), in per cent of the row where numbers are shown.",
+        "prefers (columns) against the value it has (rows), in per cent of the row where numbers are shown; grey: no "
+        "object of the split has the value.",
         "Coverage": "What training has met, against what the split allows.",
-        "Worst-bound scenes": "Scenes of each split where the true caption loses by most; right ones appear where a "
-        "split has too few mistakes.",
+        "Worst-bound scenes": "The scenes of each split that lose by most: the best false description against what is "
+        "true of the scene, with their scores. Won scenes appear where a split has too few mistakes.",
     }
     parts = [html.section(heading, content, note=notes.get(heading, "")) for heading, content in sections.items()]
     body = _head(run) + html.contents(parts, list(sections)) + _meaning(run.metrics) + "".join(parts)
@@ -61,7 +63,7 @@ def _head(run: Run) -> str:
         facts.append("not finished: newest numbers so far")
     dataset = run.summary.get("dataset") or {}
     if dataset:
-        facts.append(f"dataset {dataset.get('name', '')} {dataset.get('hash', '')}".rstrip())
+        facts.append(f"dataset {dataset.get('name')} {dataset.get('hash') or ''}".rstrip())
     if dataset.get("coverage") is not None:
         facts.append(
             f"coverage {format_number(dataset['coverage'])} of {format_count(dataset.get('num_objects'))} objects"
@@ -97,7 +99,7 @@ def headline_headings() -> list[str]:
         "binding gain",
         html.swatch("chance", "chance") + " (objects)",
         "candidates",
-        *(f"caption vs {edit}" for edit in EDITS),
+        *(f"caption vs\u00a0{edit}" for edit in EDITS),
     ]
 
 
@@ -118,10 +120,7 @@ def headline_cells(metrics: Mapping[str, Any], split: str) -> list[str]:
         number(value.get("object_chance")),
         format_count(value.get("object_candidates")),
     ]
-    for edit in EDITS:
-        key = f"caption_vs_{edit}"
-        cells.append(f"{number(value.get(key))}<small>{format_count(value.get(f'{key}_count'))} scenes</small>")
-    return cells
+    return cells + [_counted(value, f"caption_vs_{edit}") for edit in EDITS]
 
 
 def _results(run: Run) -> str:
@@ -144,48 +143,56 @@ def _edits(metrics: Mapping[str, Any]) -> str:
         for edit in EDITS:
             key = f"{split}/caption_vs_{edit}"
             if metrics.get(key) is not None:
-                shown = [number(metrics.get(key + suffix)) for suffix in ("", "_seen", "_heldout")]
-                rows.append([text(split), text(edit), *shown, format_count(metrics.get(f"{key}_count"))])
-    headings = ["split", "edit", "all", "edited objects seen", "edited objects held out", "scenes"]
-    return html.table(headings, rows)
+                groups = (f"{key}{suffix}" for suffix in ("", "_seen", "_heldout"))
+                rows.append([text(split), text(edit), *(_counted(metrics, group) for group in groups)])
+    return html.table(["split", "edit", "all", "edited objects seen", "edited objects held out"], rows)
+
+
+def _counted(metrics: Mapping[str, Any], key: str) -> str:
+    count = metrics.get(f"{key}_count")
+    return number(metrics.get(key)) + ("" if count is None else f"<small>{format_count(count)} scenes</small>")
+
+
+def _with_chance(value: Any, chance: Any) -> str:
+    return f"{number(value)}<small>chance {number(chance)}</small>"
 
 
 def _breakdown(run: Run, drawings: Sequence[draw.Drawing]) -> str:
-    by_count = {split: draw.by_count(run, split) for split in run.splits}
-    by_concept = {split: _by_concept(run.metrics, split) for split in run.splits}
-    counts = sorted({count for found in by_count.values() for count in found})
-    concepts = list(dict.fromkeys(concept for found in by_concept.values() for concept in found))
-    tables = [
-        html.table(
-            [text(f"{measure} recognition"), *(text(name) for name in names)],
-            [[text(split), *(number(values.get(key)) for key in keys)] for split, values in found.items() if values],
-        )
-        for measure, names, keys, found in (
-            ("object", [f"{count} objects" if count > 1 else "1 object" for count in counts], counts, by_count),
-            ("concept", concepts, concepts, by_concept),
-        )
-    ]
+    counts = sorted({m for split in run.splits for m in draw.by_count(run.metrics, split, "num_scenes")})
+    concepts = list(dict.fromkeys(name for split in run.splits for name in _concepts(run.metrics, split)))
+    by_count = {f"m{m}": f"{m} object{'s' if m > 1 else ''}" for m in counts}
+    by_concept = {concept: concept for concept in concepts}
+    tables = (_suffixed(run, kind, names) for kind, names in (("object", by_count), ("concept", by_concept)))
     return html.figures(drawings) + "".join(tables)
 
 
-def _by_concept(metrics: Mapping[str, Any], split: str) -> dict[Any, Any]:
+def _suffixed(run: Run, kind: str, names: Mapping[str, str]) -> str:
+    """Recognition of `kind` per split (rows) and per suffix of its key (columns, headed by the suffix's name)."""
+    if not names:
+        return ""
+    rows = []
+    for split in run.splits:
+        pairs = [[run.metrics.get(f"{split}/{kind}_{f}_{s}") for f in ("recognition", "chance")] for s in names]
+        rows.append([text(split), *(_with_chance(*pair) for pair in pairs)])
+    return html.table([f"{kind} recognition", *(text(name) for name in names.values())], rows)
+
+
+def _concepts(metrics: Mapping[str, Any], split: str) -> list[str]:
     prefix = f"{split}/concept_recognition_"
-    return {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+    names = [key.removeprefix(prefix) for key in metrics if key.startswith(prefix)]
+    return [name for name in names if not re.fullmatch(r"m\d+", name)]
 
 
 def _retrieval(metrics: Mapping[str, Any]) -> str:
-    directions = ("scene_to_query", "query_to_scene")
     rows = []
     for split in measured_splits(metrics):
-        for direction in directions:
+        for direction in ("scene_to_query", "query_to_scene"):
             keys = [f"{split}/recall_at_{k}_{direction}" for k in (1, 5, 10)]
             if any(metrics.get(key) is not None for key in keys):
-                cells = [
-                    f"{number(metrics.get(k))}<small>chance {number(metrics.get(f'{k}_chance'))}</small>" for k in keys
-                ]
-                sizes = [format_count(metrics.get(f"{split}/{name}")) for name in ("num_scenes", "num_texts")]
-                rows.append([text(split), direction.replace("_", " "), *cells, *sizes])
-    return html.table(["split", "direction", "recall at 1", "at 5", "at 10", "scenes", "texts"], rows)
+                cells = [_with_chance(metrics.get(key), metrics.get(f"{key}_chance")) for key in keys]
+                gallery = format_count(metrics.get(f"{split}/recall_{direction}_candidates"))
+                rows.append([text(split), direction.replace("_", " "), *cells, gallery])
+    return html.table(["split", "direction", "recall at 1", "at 5", "at 10", "candidates"], rows)
 
 
 def _coverage(metrics: Mapping[str, Any]) -> str:
@@ -220,11 +227,11 @@ def _card(folder: Path, scene: Mapping[str, Any]) -> str:
     if picture and picture.is_file() and folder.resolve() in picture.resolve().parents:
         alt = f"scene {scene['index']}: {scene['caption_true']}"
         image = f'<img src="{html.data_uri(picture.read_bytes())}" alt="{text(alt)}">'
-    mark = "right" if scene["bound"] else "wrong"
+    mark, words = ("soft", "best false, but lower") if scene["bound"] else ("wrong", "preferred, but false")
     return (
-        f'<div class="card">{image}<dl><dt>caption preferred ({number(scene["score_preferred"])})</dt>'
+        f'<div class="card">{image}<dl><dt>{words} ({number(scene["score_preferred"])})</dt>'
         f'<dd class="{mark}">{text(scene["caption_preferred"])}</dd>'
-        f"<dt>caption true ({number(scene['score_true'])})</dt><dd>{text(scene['caption_true'])}</dd></dl>"
+        f'<dt>true ({number(scene["score_true"])})</dt><dd class="right">{text(scene["caption_true"])}</dd></dl>'
         f'<span class="soft">{text(scene["split"])} scene {text(scene["index"])}</span></div>'
     )
 

@@ -69,7 +69,7 @@ def _binding(where: str, split: str, metrics: Mapping[str, Any]) -> str:
     if obj > ceiling + 2 * error and gain > 0:
         return f"{where} the model binds in part: {score}, where {bag}; binding gain {number(gain)}."
     if level is not None and obj < level - 2 * error:
-        return f"{where} the model does worse than a bag of concepts: {score}, where {bag}."
+        return f"{where} the model shows no binding and stays below the bag level: {score}, where {bag}."
     return f"{where} there is no evidence of binding: {score}, where {bag}; knowing the concepts alone can explain it."
 
 

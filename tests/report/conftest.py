@@ -48,18 +48,23 @@ def metrics_at(progress: float, splits: Sequence[str]) -> dict[str, float | None
             "caption_vs_replace_count": 2000.0,
             "caption_vs_add": 0.5 + 0.44 * learnt,
             "caption_vs_add_count": 2000.0,
-            "object_recognition_m1": min(1.0, recognised + 0.03),
-            "object_recognition_m2": recognised - 0.02,
-            "object_recognition_m3": recognised - 0.2,
             "concept_recognition_color": concept * learnt,
             "concept_recognition_shape": concept * learnt,
+            "concept_chance_color": 1 / 28,
+            "concept_chance_shape": 1 / 28,
+            "concept_recognition_m2": concept * learnt,
             "num_scenes": 2000.0,
             "num_texts": 1210.0,
         }
+        for count, level_at in ((1, 1.0), (2, 0.29), (3, 0.11)):
+            by_count = {"num_scenes": 600.0, "bag_level": level_at, "object_chance": 64.0**-count}
+            by_count["object_recognition"] = recognised * (1.03 - 0.06 * count)
+            values |= {f"{key}_m{count}": value for key, value in by_count.items()}
         for k in (1, 5, 10):
             for direction in ("scene_to_query", "query_to_scene"):
                 values[f"recall_at_{k}_{direction}"] = recognised ** (1 / k)
                 values[f"recall_at_{k}_{direction}_chance"] = k / 1210
+                values[f"recall_{direction}_candidates"] = 1210.0
         metrics |= {f"{split}/{key}": value for key, value in values.items()}
     return metrics
 
@@ -119,9 +124,8 @@ def write_examples(folder: Path, *, pictures: bool) -> None:
                 image.save(folder.parent / name)
             left, right = f"a {COLORS[i]} circle", f"a {COLORS[(i + 1) % 8]} square"
             swapped = f"a {COLORS[(i + 1) % 8]} circle and a {COLORS[i]} square"
-            true = f"{left} and {right}"
-            captions = {"caption_true": true, "caption_preferred": true if i == 4 else swapped}
-            scores = {"score_true": 0.61 - 0.01 * i, "score_preferred": 0.74 - 0.01 * i}
+            captions = {"caption_true": f"{left} and {right}", "caption_preferred": swapped}
+            scores = {"score_true": 0.61 + 0.01 * i, "score_preferred": 0.64}
             picture = {"split": split, "index": 100 + i, "image": name if pictures else None}
             scenes.append({**picture, **captions, **scores, "bound": i == 4})
         (folder / f"{split}.json").write_text(json.dumps(scenes))
@@ -150,7 +154,7 @@ def build_run(
     """Writes a synthetic run folder below `parent` and returns it."""
     run = parent / f"{name}-{run_hash}"
     run.mkdir(parents=True)
-    config = f"run:\n  name: {name}\n  seed: {seed}\ndata:\n  coverage: {coverage}\nlogging:\n  wandb: offline\n"
+    config = f"run:\n  name: {name}\n  seed: {seed}\ndata:\n  coverage: {coverage}\nlogging:\n  project: binding\n"
     (run / "config.yaml").write_text(config)
     lines = metric_lines(240_000, splits)
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

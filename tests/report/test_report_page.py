@@ -99,6 +99,16 @@ def test_page_holds_origins_examples_and_every_metric(run, page):
         assert f"<td>{key}</td>" in page
 
 
+def test_breakdown_by_count_and_concept_stands_with_chance(page):
+    section = page[page.index('id="by-number-of-objects-and-by-concept"') : page.index('id="confusion')]
+    assert re.findall(r"<th>(.*?)</th>", section) == [
+        *("object recognition", "1 object", "2 objects", "3 objects"),
+        *("concept recognition", "color", "shape"),
+    ]
+    assert f'<data value="{64.0**-2!r}"' in section
+    assert section.count('<small>chance <data value="0.03571') == 8
+
+
 def test_figures_are_written_as_png_and_pdf(run, page):
     names = {path.stem for path in (run / "figures").glob("*.png")}
     assert names == {path.stem for path in (run / "figures").glob("*.pdf")}

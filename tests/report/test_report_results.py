@@ -73,7 +73,7 @@ def said_of_ood(**values: float | None) -> str:
         (0.65, 0.239, "binds in part"),
         (0.55, 0.0217, "no evidence of binding"),  # above the ceiling by less than sampling error
         (0.43, -0.239, "no evidence of binding"),
-        (0.2, -0.739, "worse than a bag of concepts"),
+        (0.2, -0.739, "stays below the bag level"),
     ],
 )
 def test_verdict_claims_no_more_than_the_bag_levels_allow(object_recognition, gain, words):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from wandb.proto import wandb_internal_pb2
 
-from dualenc.sync import LiveWandb, export_offline
+from dualenc.errors import InputError
+from dualenc.sync import LiveWandb, export_offline, upload
 
 BLOCK = 32_768
 HEADER = 7  # of the file as of every record part
@@ -54,7 +55,7 @@ def read_back(folder: Path) -> dict:
                 i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.summary.update
             }
         elif kind == "run":
-            found["id"], found["group"] = record.run.run_id, record.run.run_group
+            found["id"], found["group"], found["project"] = record.run.run_id, record.run.run_group, record.run.project
             found["config"] |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
         elif kind == "metric":
             found["defined"][record.metric.name or record.metric.glob_name] = record.metric.step_metric
@@ -84,7 +85,7 @@ def test_offline_run_holds_every_metric_line(run, offline):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     expected = [{key: value for key, value in line.items() if value is not None} for line in lines]
     assert found["history"][:-1] == expected
-    assert found["id"] == "4f1c09ab"
+    assert (found["id"], found["project"]) == ("4f1c09ab", "binding")
     assert found["defined"]["samples"] == ""
     assert found["defined"]["*"] == "samples"
     assert found["config"]["data"] == {"coverage": 0.8}
@@ -168,6 +169,27 @@ def test_live_logging_writes_the_same_kind_of_run(tmp_path, monkeypatch):
     assert found["config"]["run"] == {"seed": 3}
     assert found["summary"]["val/binding_gain"] == 0.5
     assert found["defined"]["*"] == "samples"
+
+
+def test_upload_sends_a_fresh_export_and_says_when_it_cannot(make_run, tmp_path, monkeypatch):
+    run = make_run(tmp_path, pictures=False, splits=[])
+    calls = []
+
+    def fake(command, **kwargs):
+        if "sync" not in command:
+            return real(command, **kwargs)
+        calls.append(command)
+        return subprocess.CompletedProcess(command, returncode=len(calls) - 1)
+
+    real = subprocess.run
+    monkeypatch.setattr("dualenc.sync.subprocess.run", fake)
+    upload(run, project="other")
+    [exported] = (run / "wandb").glob("offline-run-*")
+    assert calls[0][1:] == ["-m", "wandb", "sync", "--yes", str(exported), "--project", "other"]
+    monkeypatch.setattr("dualenc.sync.export_offline", lambda run_dir: exported)
+    with pytest.raises(InputError, match="wandb login"):
+        upload(run)
+    assert calls[1][-1] == str(exported)  # no project given: the one in the export
 
 
 def test_command_line_refuses_bad_input_in_one_line(tmp_path):
