@@ -279,9 +279,12 @@ def _unknown_key(key: str, prefix: str, siblings: list[str], root: type) -> str:
     close = difflib.get_close_matches(name, siblings, n=1, cutoff=0.6)
     if close:
         return f"{key}: unknown key; did you mean {prefix}{close[0]}"
-    elsewhere = [leaf for leaf in leaf_keys(root) if leaf.rsplit(".", 1)[-1] == name]
+    leaves_by_name: dict[str, str] = {}
+    for leaf in leaf_keys(root):
+        leaves_by_name.setdefault(leaf.rsplit(".", 1)[-1], leaf)
+    elsewhere = difflib.get_close_matches(name, leaves_by_name, n=1, cutoff=0.7)
     if elsewhere:
-        return f"{key}: unknown key; did you mean {elsewhere[0]}"
+        return f"{key}: unknown key; did you mean {leaves_by_name[elsewhere[0]]}"
     return f"{key}: unknown key; known keys are {', '.join(prefix + sibling for sibling in siblings)}"
 
 

@@ -1,0 +1,114 @@
+"""Law 8 for `python -m dualenc.fit`: one line that names the key, exit 2, nothing written."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import PICTURES, ROOT, Command
+
+QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+SYMBOLIC = str(ROOT / "configs" / "symbolic.yaml")
+
+WRONG = [
+    ([QUICKSTART, "model.widht=3"], "model.widht"),
+    ([QUICKSTART, "trainer.batchsize=3"], "trainer.batchsize"),
+    ([QUICKSTART, "optim.lr=fast"], "optim.lr"),
+    ([QUICKSTART, "optim.lr=0"], "optim.lr"),
+    ([QUICKSTART, "optim.lr=nan"], "optim.lr"),
+    ([QUICKSTART, "trainer.precision=16"], "trainer.precision"),
+    ([QUICKSTART, "trainer.max_samples=0"], "trainer.max_samples"),
+    ([QUICKSTART, "trainer.batch_size=1"], "trainer.batch_size"),
+    ([QUICKSTART, "trainer.devices=5"], "trainer.batch_size"),
+    ([QUICKSTART, "run.seed=-1"], "run.seed"),
+    ([QUICKSTART, "run.name=a/b"], "run.name"),
+    ([QUICKSTART, "data.coverage=0"], "data.coverage"),
+    ([QUICKSTART, "data.coverage=1.3"], "data.coverage"),
+    ([QUICKSTART, "data.coverage=0.1"], "coverage"),
+    ([QUICKSTART, "data.coverage=0.97"], "coverage"),
+    ([QUICKSTART, "data.generate=nowhere.yaml"], "data.generate"),
+    ([QUICKSTART, "data.generate=null"], "data.path"),
+    ([QUICKSTART, "data.generate=null", "data.path=nowhere"], "nowhere"),
+    ([QUICKSTART, "data.path=somewhere"], "data.generate"),
+    ([QUICKSTART, "data.queries.captions=0.9"], "data.queries"),
+    ([QUICKSTART, "data.edits=[swop]"], "data.edits"),
+    ([QUICKSTART, "data.edits_per_scene=2"], "data.edits"),
+    ([QUICKSTART, "model.scene.patch_size=7"], "model.scene.patch_size"),
+    ([QUICKSTART, "model.scene.heads=5"], "model.scene.heads"),
+    ([QUICKSTART, "model.query.kind=symbolic"], "data.queries.captions"),
+    ([QUICKSTART, "loss.weights={clip: 1}"], "loss.weights.clip"),
+    ([QUICKSTART, "loss.weights={infonce: 0}"], "loss.weights"),
+    ([QUICKSTART, "loss.targets=soft"], "loss.targets"),
+    ([QUICKSTART, "logging.wandb=maybe"], "logging.wandb"),
+    ([SYMBOLIC, "data.symbolic.objects={0: 1.0}"], "data.symbolic.objects"),
+    ([SYMBOLIC, "data.symbolic.collision_rate=1.5"], "data.symbolic.collision_rate"),
+    ([SYMBOLIC, "data.symbolic.objects={1: 1.0}", "data.symbolic.collision_rate=0.5"], "collision_rate"),
+    ([SYMBOLIC, "model.scene.kind=vision"], "model.scene.kind"),
+    ([SYMBOLIC, "run.dir=/proc/nowhere"], "/proc/nowhere"),
+    (["nowhere.yaml"], "nowhere.yaml"),
+    (["model.preset=tiny"], "CONFIG"),
+]
+
+
+def assert_refused(done, tmp_path: Path, before: list[Path], word: str) -> None:
+    assert done.returncode == 2, done.stderr
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("note:")]
+    assert len(errors) == 1, done.stderr
+    assert word in errors[0]
+    assert errors[0].startswith("error: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("arguments", "word"), WRONG, ids=[" ".join(a[-1:]) for a, _ in WRONG])
+def test_wrong_input_is_one_line_and_exit_2(arguments: list[str], word: str, fit: Command, tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    before = sorted(tmp_path.rglob("*"))
+    assert_refused(fit(*arguments), tmp_path, before, word)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [(["data.coverage=0.4"], "data.coverage"), (["data.seed=9"], "data.seed"), (["model.scene.patch_size=5"], "patch")],
+)
+def test_a_fixed_dataset_is_what_it_is(
+    arguments: list[str], word: str, fit: Command, tmp_path: Path, pictures: Path
+) -> None:
+    done = fit(QUICKSTART, "data.generate=null", f"data.path={pictures}", *arguments)
+    assert_refused(done, tmp_path, [], word)
+
+
+def test_a_run_folder_of_another_config_is_refused(fit: Command, tmp_path: Path) -> None:
+    arguments = [SYMBOLIC, "trainer.max_samples=64", "trainer.batch_size=32", "data.symbolic.num_samples=20"]
+    arguments += ["run.report=false", "logging.wandb=disabled", "trainer.threads=1", "data.num_workers=0"]
+    assert fit(*arguments, "run.seed=1").returncode == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    (run / "summary.json").unlink()
+    other = fit(*arguments, "run.seed=2", "run.dir=other")
+    assert other.returncode == 0, other.stderr
+    (target,) = (tmp_path / "other").iterdir()
+    (target / "summary.json").unlink()
+    (target / "config.yaml").write_text((run / "config.yaml").read_text())
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert_refused(fit(*arguments, "run.seed=2", "run.dir=other"), tmp_path, before, "another config")
+
+
+def test_max_samples_is_rounded_up_with_a_note(fit: Command, tmp_path: Path) -> None:
+    arguments = [SYMBOLIC, "trainer.batch_size=32", "data.symbolic.num_samples=20", "data.num_workers=0"]
+    done = fit(*arguments, "trainer.max_samples=33", "run.report=false", "logging.wandb=disabled", "trainer.threads=1")
+    assert done.returncode == 0, done.stderr
+    assert "rounded up to 64" in done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "summary.json").read_text())["samples"] == 64
+
+
+def test_generation_happens_on_first_use_only(fit: Command, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(PICTURES)
+    arguments = [QUICKSTART, "data.generate=tiny.yaml", "trainer.max_samples=64", "trainer.batch_size=32"]
+    arguments += ["trainer.threads=1", "data.num_workers=0", "run.report=false", "logging.wandb=disabled"]
+    assert fit(*arguments).returncode == 0
+    (dataset,) = (tmp_path / "data").iterdir()
+    made = (dataset / "dataset.json").stat().st_mtime_ns
+    assert fit(*arguments, "run.seed=1").returncode == 0
+    assert (dataset / "dataset.json").stat().st_mtime_ns == made
+    assert fit(*arguments, "data.coverage=0.4").returncode == 0
+    assert len(list((tmp_path / "data").iterdir())) == 2
+    assert len(list((tmp_path / "runs").iterdir())) == 3
