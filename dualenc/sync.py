@@ -111,8 +111,7 @@ class LiveWandb:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Sets the final metrics and ends the run."""
-        self._run.summary.update(_without_nulls(summary))
-        self._run.finish()
+        _finish(self._run, summary)
 
 
 def write_run(run_dir: Path, folder: Path) -> None:
@@ -131,8 +130,7 @@ def write_run(run_dir: Path, folder: Path) -> None:
         live.log(_without_nulls(row))
     if run.examples:
         live.log({"samples": run.samples, "examples": _examples_table(run)})
-    live.summary.update(_without_nulls(run.metrics))
-    live.finish()
+    _finish(live, run.metrics)
 
 
 def _start(
@@ -171,6 +169,15 @@ def _start(
     run.define_metric("samples")
     run.define_metric("*", step_metric="samples")
     return run
+
+
+def _finish(run: "wandb.Run", summary: Mapping[str, Any]) -> None:
+    """Sets the final metrics and waits for wandb's service: `run.finish()` alone returns before the file is whole."""
+    import wandb
+
+    run.summary.update(_without_nulls(summary))
+    run.finish()
+    wandb.teardown()
 
 
 def _examples_table(run: Run) -> "wandb.Table":
