@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import PICTURES, ROOT, Command
+from fit_commands import PICTURES, ROOT, Command
 
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
 SYMBOLIC = str(ROOT / "configs" / "symbolic.yaml")

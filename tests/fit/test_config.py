@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from fit_commands import ROOT
 
 from dualenc import config as configuration
 from dualenc import configs

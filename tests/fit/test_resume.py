@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SYMBOLIC, Command, environment
+from fit_commands import SYMBOLIC, Command, environment
 
 from dualenc.callbacks import newest_checkpoint
 
