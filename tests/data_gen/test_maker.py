@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,7 @@ def test_an_interrupted_maker_leaves_no_process_and_is_continued(
     )
     wait_until(lambda: len(records(folder)) >= 3)
     workers = children(process.pid)
+    (folder / "train" / "train-000059.tar.tmp-1-dead").write_bytes(b"left over")
     os.kill(process.pid, death)  # the maker alone, not its workers
     process.communicate(timeout=20)
     assert process.returncode == (130 if death == signal.SIGINT else -signal.SIGKILL)
@@ -125,7 +127,6 @@ def test_an_interrupted_maker_leaves_no_process_and_is_continued(
     if death == signal.SIGINT:
         assert not list(folder.rglob("*.tmp-*"))
         assert not (folder / ".claim").exists()
-    (folder / "train" / "train-000059.tar.tmp-1-dead").write_bytes(b"left over")
     finished = [folder / "train" / f"{record.stem}.tar" for record in records(folder)]
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in finished}
     assert 3 <= len(before) < 60
@@ -139,6 +140,42 @@ def test_an_interrupted_maker_leaves_no_process_and_is_continued(
     assert f"continuing: {len(before)} of 60 shards are finished" in again.stderr
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in finished} == before
     assert shard_hashes(folder) == uninterrupted
+
+
+def test_workers_in_the_middle_of_a_long_shard_end_with_their_parent(data_gen: Any, tmp_path: Path) -> None:
+    (tmp_path / "endless.yaml").write_text("data:\n  num_samples: {train: 400000}\n  samples_per_shard: 200000\n")
+    command = data_gen.command("endless.yaml", "data.out=set", "data.num_workers=2")
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "samples" in process.stderr.readline(), "the workers are at work"
+    workers = children(process.pid)
+    assert sum(map(is_alive, workers)) >= 2
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(map(is_alive, workers)), 3)
+    assert not list(tmp_path.rglob("*.tar"))
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("platform", ["linux", "other"])
+def test_a_worker_that_hears_nothing_ends_with_its_parent(platform: str) -> None:
+    """By the kernel on Linux, by the watchdog thread elsewhere."""
+    child = (
+        "import os, sys, time\n"
+        f"sys.platform = {platform!r}\n"
+        "from dualenc.processes import die_with\n"
+        "die_with(int(sys.argv[1]))\n"
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, str(os.getpid())])"
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    assert is_alive(worker)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not is_alive(worker), 3)
 
 
 def test_a_second_maker_waits_and_finds_the_dataset_complete(data_gen: Any, long_config: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from data_gen.config import load_config
 from data_gen.recipe import Recipe
 from data_gen.shards import _header
+from data_gen.wording import _changed
 from dualenc.scenes import ConceptSpace, Grammar, ObjectSplit, Scenes, Tokenizer, truth_of_own, words
 
 SPLITS = ("train", "val", "val_ood", "ood", "mixed")
@@ -191,6 +192,10 @@ def test_the_index_finds_every_member(small_dataset: Path, raw: dict) -> None:
             assert (None if offset < 0 else content[offset : offset + size]) == sample.get(ending)
 
 
+def test_neighbouring_changed_words_are_one_span() -> None:
+    assert _changed(words("a red heart and a bar"), words("an orange heart and a ring")) == [[0, 2], [5, 6]]
+
+
 def test_headers_are_what_tarfile_writes() -> None:
     for name, size in (("train-00000000.neg.txt", 0), ("a.jpg", 123_456_789)):
         member = tarfile.TarInfo(name)
@@ -202,13 +207,14 @@ def test_png_is_lossless_and_other_sizes_work(data_gen: Any, tmp_path: Path) -> 
     (tmp_path / "png.yaml").write_text(
         "data:\n  concepts: {size: 3, shape: 4, color: 3}\n  objects: {4: 1}\n  coverage: 0.4\n"
         "  picture: {size: 48, format: png}\n  num_samples: {train: 6, val: 0, val_ood: 2, ood: 0, mixed: 0}\n"
-        "  edits: {swap: 0, replace: 0, add: 0}\n"
+        "  edits: {swap: 0, replace: 0, add: 0}\n  samples_per_shard: 2\n"
     )
     result = data_gen.run("png.yaml", "data.out=set", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     recipe = Recipe(load_config(tmp_path / "png.yaml"))
     drawn = [pixels for pixels, _ in recipe.renderer.draw(recipe.scenes("train", 0, 6), "train", 0)]
     stored = samples(tmp_path / "set", "train")
+    assert len(stored) == 6
     for pixels, sample in zip(drawn, stored):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(sample["png"]))), pixels)
         assert "neg.txt" not in sample
