@@ -74,17 +74,18 @@ def claimed(path: Path, rank: int) -> Iterator[None]:
 
 
 def conclude(config: Config, run: RunFolder) -> None:
-    """The offline wandb run, the report and the printed table of a complete run."""
+    """The report, the offline wandb run and the printed table of a complete run; what is there is not made again."""
     from dualenc.report import results_text, write_report
 
-    if config.logging.wandb == "offline":
+    report = run.path / "report.html"
+    if config.run.report and not report.exists():
+        write_report([run.path])
+    if config.logging.wandb == "offline" and not any((run.path / "wandb").glob("offline-run-*")):
         from dualenc.sync import export_offline
 
         export_offline(run.path)
     print(results_text(read_json(run.summary)))
-    print(run.path)
-    if config.run.report:
-        print(write_report([run.path]))
+    print(report if report.exists() else run.path)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
 
+from dualenc import configs
 from dualenc.build import ModelSpec, build_model, build_source, describe_data, model_spec
 from dualenc.callbacks import (
     AtomicCheckpointIO,
@@ -27,13 +30,14 @@ from dualenc.config import Config
 from dualenc.data import Dataset, ShardSource, Source
 from dualenc.data.datamodule import SceneDataModule
 from dualenc.evaluation import SplitResult, make_evaluator, with_prefix, worst_scenes_json
-from dualenc.files import atomic_path, write_json
+from dualenc.files import atomic_path, read_json, write_json
 from dualenc.hardware import device_of, set_up_torch
 from dualenc.models import DualEncoder
 from dualenc.module import DualEncoderModule
 from dualenc.run import RunFolder
 from dualenc.scenes import Grammar, SceneSampler
 from dualenc.signals import StopFlag
+from dualenc.sync import LiveWandb
 from dualenc.weights import BEST, FINAL, model_weights, newest_checkpoint, read_weights, save_weights
 
 
@@ -55,23 +59,33 @@ def train(config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank:
         run.add_segment(_segment(config, start))
         origin = f" (from {found[0].name})" if found else ""
         print(f"run {run.path}: starts at {start:,} of {config.trainer.max_samples:,} samples{origin}", file=sys.stderr)
-    best: dict[str, Any] = {}
-    if start < config.trainer.max_samples:
-        module, best = _fit(config, source, model, run, checkpoint=found[0] if found else None, stop=stop)
-        if module.samples < config.trainer.max_samples:
-            return False
-    else:
-        assert found is not None
-        model.load_state_dict(model_weights(found[1]))
-        best = next((state for name, state in found[1]["callbacks"].items() if "BindingCallback" in name), {})
-    if rank == 0:
-        model.to(device_of(config))  # Lightning leaves it on the CPU
-        finish(config, source, spec, model, run, best=best)
+    with _live_wandb(config, run, rank) as live:
+        if start < config.trainer.max_samples:
+            checkpoint = found[0] if found else None
+            module, best = _fit(config, source, model, run, checkpoint=checkpoint, stop=stop, live=live)
+            if module.samples < config.trainer.max_samples:
+                return False
+        else:
+            assert found is not None
+            model.load_state_dict(model_weights(found[1]))
+            best = next((state for name, state in found[1]["callbacks"].items() if "BindingCallback" in name), {})
+        if rank == 0:
+            model.to(device_of(config))  # Lightning leaves it on the CPU
+            finish(config, source, spec, model, run, best=best)
+            if live is not None:
+                live.log_examples()
     return True
 
 
 def _fit(
-    config: Config, source: Source, model: DualEncoder, run: RunFolder, *, checkpoint: Path | None, stop: StopFlag
+    config: Config,
+    source: Source,
+    model: DualEncoder,
+    run: RunFolder,
+    *,
+    checkpoint: Path | None,
+    stop: StopFlag,
+    live: LiveWandb | None,
 ) -> tuple[DualEncoderModule, dict[str, Any]]:
     """Runs Lightning; the module afterwards and the state of the selection."""
     trainer_config = config.trainer
@@ -84,7 +98,6 @@ def _fit(
         max_samples=trainer_config.max_samples,
         compile=trainer_config.compile,
     )
-    live = _live_wandb(config, run)
     record: dict[str, Any] = {}
     every = config.logging.every
     binding = BindingCallback(
@@ -132,18 +145,20 @@ def _fit(
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
-    if live is not None:
-        live.finish({})
     return module, binding.best
 
 
-def _live_wandb(config: Config, run: RunFolder) -> Any:
-    if config.logging.wandb != "online" or int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))):
-        return None
-    from dualenc import configs
-    from dualenc.sync import LiveWandb
-
-    return LiveWandb(run.path, configs.plain_dict(config), run_id=run.hash, project=config.logging.project)
+@contextmanager
+def _live_wandb(config: Config, run: RunFolder, rank: int) -> Iterator[LiveWandb | None]:
+    """The live wandb run of `logging.wandb: online`, in process 0; it ends with the summary where there is one."""
+    if config.logging.wandb != "online" or rank:
+        yield None
+        return
+    live = LiveWandb(run.path, configs.plain_dict(config), run_id=run.hash, project=config.logging.project)
+    try:
+        yield live
+    finally:
+        live.finish(read_json(run.summary)["metrics"] if run.summary.exists() else {})
 
 
 def finish(
