@@ -70,8 +70,13 @@ class SampleChecker:
             return
         scenes = table.scenes(self.space)
         present = table.objects >= 0
-        legal = np.isin(self.split.status(np.maximum(table.objects, 0)), ALLOWED[self.name])
+        status = np.where(present, self.split.status(np.maximum(table.objects, 0)), -1)
+        legal = np.isin(status, ALLOWED[self.name])
         self._refuse(np.any(present & ~legal, axis=1), table, f"shows an object that {self.name} may not show")
+        for kind in ALLOWED[self.name]:
+            self._refuse(
+                ~np.any(status == kind, axis=1), table, f"shows no object of a kind that {self.name} must show"
+            )
         self._refuse(~truth_of_own(table.forms, scenes), table, "its caption is false of its scene")
         made = table.edit_made
         held_out = np.any((made >= 0) & (self.split.status(np.maximum(made, 0)) != TRAIN), axis=-1)

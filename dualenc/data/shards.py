@@ -27,12 +27,13 @@ from dualenc.data.checks import SampleChecker
 from dualenc.data.queries import TextQueries
 from dualenc.data.table import Table, TableWidths, concatenate, stack_rows
 from dualenc.errors import InputError
-from dualenc.files import Claim, atomic_path, read_json, write_json
+from dualenc.files import Claim, atomic_path, read_json, sha256_file, write_json
 from dualenc.processes import become_worker, num_cores
 from dualenc.scenes import SPLITS, ConceptSpace, Grammar, ObjectSplit, Tokenizer
 
 FORMAT_VERSION = 1
 TABLE_VERSION = 1
+DESCRIPTION = "dataset.json"
 MEMBERS = ("image", "txt", "json", "neg.txt")
 IMAGE_FORMATS = ("jpg", "png")
 
@@ -55,63 +56,59 @@ class Shard:
 
 
 class Dataset:
-    """A dataset folder, opened for reading. Raises InputError, one line, for whatever is wrong with it."""
+    """A dataset folder, opened for reading. Raises InputError, one line, for whatever is wrong with it.
+
+    hash: of the data config; image_size: side of the square pictures, in pixels; max_objects: most in a scene;
+    paired: whether train scenes 2j and 2j + 1 may be swap partners. All as in dataset.json, which is `meta`.
+    """
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = Path(folder)
+        self.path = self.folder / DESCRIPTION
         self.meta = self._read_meta()
-        self.space = ConceptSpace.from_dict(self.meta["concepts"])
-        ids = {name: np.asarray(self.meta["objects"][name], dtype=np.int64) for name in ("train", "val_ood", "ood")}
-        self.split = ObjectSplit(self.space, **ids, kind=self.meta["split_kind"])
-        self.grammar = Grammar(self.space)
-        self.tokenizer = Tokenizer(self.meta["vocabulary"])
-        self.shards = {
-            name: [
-                Shard(self.folder / shard["path"], shard["num_samples"], shard["sha256"])
-                for shard in self.meta["splits"].get(name, {"shards": []})["shards"]
-            ]
-            for name in SPLITS
-        }
+        try:
+            self._describe(self.meta)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InputError(
+                f"data.path: {self.path} is damaged ({type(error).__name__}: {error}); make the dataset again"
+            ) from None
         self._tables: dict[str, Table] = {}
         self._files: OrderedDict[Path, int] = OrderedDict()
 
     def _read_meta(self) -> dict[str, Any]:
-        path = self.folder / "dataset.json"
         try:
-            meta = read_json(path)
-        except FileNotFoundError:
+            meta = read_json(self.path)
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(
-                f"data.path: {self.folder} holds no dataset.json; make a dataset with python -m data_gen"
+                f"data.path: {self.folder} holds no {DESCRIPTION}; make a dataset with python -m data_gen"
             ) from None
-        except (ValueError, NotADirectoryError):
-            raise InputError(f"data.path: {path} is not valid JSON; make the dataset again") from None
-        version = meta.get("format_version")
+        except ValueError:
+            raise InputError(f"data.path: {self.path} is not valid JSON; make the dataset again") from None
+        version = meta.get("format_version") if isinstance(meta, dict) else None
         if version != FORMAT_VERSION:
             raise InputError(
-                f"data.path: {path} has format version {version}, this dualenc reads {FORMAT_VERSION}; "
+                f"data.path: {self.path} has format version {version}, this dualenc reads {FORMAT_VERSION}; "
                 "update dualenc or make the dataset again"
             )
         return meta
 
-    @property
-    def hash(self) -> str:
-        """The hash of the data config, as in dataset.json."""
-        return self.meta["hash"]
-
-    @property
-    def image_size(self) -> int:
-        """The side of the square pictures, in pixels."""
-        return self.meta["picture"]["size"]
-
-    @property
-    def max_objects(self) -> int:
-        """The largest number of objects in a scene."""
-        return self.meta["max_objects"]
-
-    @property
-    def paired(self) -> bool:
-        """Whether train scenes 2j and 2j + 1 may be swap partners."""
-        return self.meta["config"]["collision_rate"] > 0
+    def _describe(self, meta: dict[str, Any]) -> None:
+        self.space = ConceptSpace.from_dict(meta["concepts"])
+        ids = {name: np.asarray(meta["objects"][name], dtype=np.int64) for name in ("train", "val_ood", "ood")}
+        if not np.array_equal(np.sort(np.concatenate(list(ids.values()))), np.arange(self.space.num_objects)):
+            raise ValueError("train, val_ood and ood do not divide the objects among them")
+        self.split = ObjectSplit(self.space, **ids, kind=meta["split_kind"])
+        self.grammar = Grammar(self.space)
+        self.tokenizer = Tokenizer(meta["vocabulary"])
+        self.shards = {
+            name: [
+                Shard(self.folder / shard["path"], shard["num_samples"], shard["sha256"])
+                for shard in meta["splits"].get(name, {"shards": []})["shards"]
+            ]
+            for name in SPLITS
+        }
+        self.hash, self.image_size, self.max_objects = meta["hash"], meta["picture"]["size"], meta["max_objects"]
+        self.paired = meta["config"]["collision_rate"] > 0
 
     def __len__(self) -> int:
         return sum(self.num_samples(name) for name in SPLITS)
@@ -163,6 +160,9 @@ class Dataset:
         """
         stamp = self._stamp()
         if self._stamped(stamp):
+            for shard in self._all_shards():
+                if not shard.index_path.exists():
+                    self._refresh_index(shard, read_index(shard.path.read_bytes())[1])
             return
         try:
             self._cache.mkdir(exist_ok=True)
@@ -188,11 +188,12 @@ class Dataset:
             except FileNotFoundError:
                 raise InputError(f"data.path: shard {shard.path} is missing; make the dataset again") from None
             files[f"{shard.path.parent.name}/{shard.path.name}"] = [status.st_size, status.st_mtime_ns, shard.sha256]
-        return {"table_version": TABLE_VERSION, "dataset": self.hash, "shards": files}
+        return {"table_version": TABLE_VERSION, DESCRIPTION: sha256_file(self.path), "shards": files}
 
     def _stamped(self, stamp: dict[str, Any]) -> bool:
         path = self._cache / "stamp.json"
-        return path.exists() and read_json(path) == stamp
+        tables = all((self._cache / f"{split}.npz").exists() for split in SPLITS)
+        return tables and path.exists() and read_json(path) == stamp
 
     def _all_shards(self) -> Iterator[Shard]:
         for split in SPLITS:
@@ -228,6 +229,10 @@ class Dataset:
             checker.check_table(table)
         except (tarfile.TarError, InputError) as error:
             raise InputError(f"data.path: shard {shard.path}: {error}; make the dataset again") from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # any byte may be wrong
+            raise InputError(
+                f"data.path: shard {shard.path} is damaged ({type(error).__name__}: {error}); make the dataset again"
+            ) from None
         if len(keys) != shard.num_samples:
             raise InputError(
                 f"data.path: shard {shard.path} holds {len(keys)} samples, dataset.json says {shard.num_samples}; "
