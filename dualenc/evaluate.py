@@ -1,0 +1,84 @@
+"""Measures a trained model on its own data or on another dataset with the same concepts.
+
+    python -m dualenc.evaluate RUN [data.path=OTHER] [weights=best] [out=FILE]
+
+Computes every metric on all scenes of every evaluation split, prints the table and the path of the JSON file. The
+run's own results in summary.json stay as they are. Exit code 0: done; 2: bad input.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dualenc.command import DataOptions, read_command
+from dualenc.configs import field, short_hash
+from dualenc.errors import EXIT_OK, InputError, run_cli
+
+if TYPE_CHECKING:
+    from dualenc.loading import LoadedModel
+
+
+@dataclass
+class EvaluateOptions(DataOptions):
+    """Options of `python -m dualenc.evaluate`."""
+
+    out: str | None = field(None, "result file; null: RUN/evaluations/NAME-HASH.json", identity=False)
+
+
+def evaluate(loaded: "LoadedModel", *, path: str | None = None) -> dict[str, Any]:
+    """All metrics of a loaded model on its own data, or on the dataset in the folder `path`, and what was measured.
+
+    Sets torch's threads and precision as the training did, so that the same weights give the same numbers.
+    """
+    from dualenc.build import describe_data
+    from dualenc.evaluation import make_evaluator, with_prefix
+    from dualenc.hardware import device_of, set_up_torch
+    from dualenc.reopen import reopen
+
+    config = loaded.config
+    set_up_torch(config)
+    source = reopen(loaded, path)
+    loaded.to(device_of(config))
+    results = make_evaluator(config, loaded.model, source).all_splits()
+    return {
+        "run": loaded.folder.resolve().name,
+        "weights": loaded.weights,
+        "samples": loaded.samples,
+        "dataset": describe_data(source),
+        "metrics": with_prefix(results),
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Evaluates, writes the result and prints it."""
+    about = __doc__ or ""
+    (run,), options = read_command(argv, EvaluateOptions, names=["RUN"], about=about)
+
+    from dualenc import load
+    from dualenc.files import write_json
+    from dualenc.report import results_text
+
+    loaded = load(run, options.weights)
+    folder = Path(options.out).parent if options.out else Path(run) / "evaluations"
+    _check_writable(folder, make=not options.out)
+    result = evaluate(loaded, path=options.data.path)
+    measured = {name: result[name] for name in ("weights", "samples", "dataset")}
+    file = Path(options.out) if options.out else folder / f"{result['dataset']['name']}-{short_hash(measured)}.json"
+    write_json(file, result)
+    print(results_text(result))
+    print(file)
+    return EXIT_OK
+
+
+def _check_writable(folder: Path, *, make: bool) -> None:
+    """Refuses an impossible place for the result before the work is done."""
+    import os
+
+    if make:
+        folder.mkdir(exist_ok=True)
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"out: {folder} is no folder that can be written to; give another file with out=FILE")
+
+
+if __name__ == "__main__":
+    run_cli(main)
