@@ -95,9 +95,9 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        with _locked_folder(self.path.parent):
+        with contextlib.suppress(FileNotFoundError), _locked_folder(self.path.parent):  # the folder may be gone
             if self._holder() == self.owner:
-                self.path.unlink(missing_ok=True)
+                self.path.unlink()
 
     def _try(self) -> bool:
         with _locked_folder(self.path.parent):

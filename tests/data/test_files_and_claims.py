@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,13 @@ def test_a_lost_claim_is_neither_kept_alive_nor_removed(tmp_path: Path) -> None:
         time.sleep(0.1)
         assert path.stat().st_mtime == 1
     assert path.read_text() == "elsewhere:1:x"
+
+
+def test_a_claim_whose_folder_was_removed_ends_quietly(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with Claim(tmp_path / "folder" / "claim"):
+        shutil.rmtree(tmp_path / "folder")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_live_owner_beats(tmp_path: Path) -> None:
