@@ -36,7 +36,7 @@ class TextQueries:
 
     def objects(self, ids: np.ndarray) -> np.ndarray:
         """int64 [n, T], padded to the longest."""
-        return self.tokenizer.encode_batch([self.grammar.object_query(i) for i in ids])
+        return self.tokenizer.encode_batch(self.grammar.object_queries(ids))
 
     def concepts(self) -> np.ndarray:
         """int64 [num_values, T], padded to the longest."""

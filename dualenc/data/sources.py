@@ -6,6 +6,7 @@ all queries needs no communication.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -285,8 +286,9 @@ class SymbolicSource:
 
     def _captions(self, objects: np.ndarray) -> np.ndarray:
         """int64 [n, T]: full captions that list objects [n, m], -1 for none."""
-        queries = self.grammar.object_query
-        texts = [self.grammar.caption([queries(i) for i in listed[listed >= 0]]) for listed in objects]
+        queries = iter(self.grammar.object_queries(objects[objects >= 0]))
+        counts = (objects >= 0).sum(axis=1).tolist()
+        texts = [self.grammar.caption(list(islice(queries, count))) for count in counts]
         return self.tokenizer.encode_batch(texts)
 
     def _edits(self, scenes: Scenes, position: int, rank: int, world: int) -> tuple[np.ndarray, list[np.ndarray]]:

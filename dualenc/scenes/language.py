@@ -71,6 +71,10 @@ class Grammar:
         """The canonical query of an object."""
         return self.phrase(self.space.decode(object_id).tolist())
 
+    def object_queries(self, objects: np.ndarray) -> list[str]:
+        """The canonical queries of objects [n]; many times faster than one by one."""
+        return [self.phrase(values) for values in self.space.decode(objects).tolist()]
+
     def concept_query(self, concept: int, value: int) -> str:
         """The canonical query of value `value` of concept number `concept`."""
         return self.phrase(np.where(np.arange(self.space.num_concepts) == concept, value, ANY).tolist())

@@ -42,6 +42,9 @@ def test_everything_that_can_be_said_is_read_back(name: str) -> None:
 @pytest.mark.parametrize("name", SPACES)
 def test_canonical_queries(name: str) -> None:
     space, grammar = SPACES[name], Grammar(SPACES[name])
+    assert grammar.object_queries(np.arange(space.num_objects)) == [
+        *map(grammar.object_query, range(space.num_objects))
+    ]
     for i in range(space.num_objects):
         assert grammar.parse(grammar.object_query(i)).tolist() == [[EXISTS, *space.decode(i).tolist()]]
     assert len(grammar.concept_queries) == space.num_values
