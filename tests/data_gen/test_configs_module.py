@@ -94,7 +94,7 @@ def test_overrides_reach_into_free_mappings() -> None:
         ("data.out=${nowhere}", "data.out: Interpolation key 'nowhere' not found"),
         ("data.out=???", "data.out: is required; give it a value"),
         ("data.out", "data.out: expected key=value"),
-        ("terms.first.wieght=2", "terms.first.wieght: unknown key; did you mean terms.first.weight"),
+        ("terms.first.weightt=2", "terms.first.weightt: unknown key; did you mean terms.first.weight"),
         ("terms.first.weight=-1", "terms.first.weight: -1.0 is out of range; give a number at least 0"),
         ("terms.first=3", "terms.first: 3 is not valid; expected keys weight, kind"),
     ],

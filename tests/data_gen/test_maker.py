@@ -224,7 +224,7 @@ def test_a_full_disk_is_one_line_and_keeps_finished_shards(data_gen: Any, tmp_pa
 
 BAD_INPUT = [
     ("data.num_sampels.train=3", "data.num_sampels: unknown key; did you mean data.num_samples"),
-    ("data.num_samples.trian=3", "data.num_samples.trian: unknown key; did you mean data.num_samples.train"),
+    ("data.num_samples.ttrain=3", "data.num_samples.ttrain: unknown key; did you mean data.num_samples.train"),
     ("data.coverage=1.3", "data.coverage: 1.3 is out of range"),
     ("data.coverage=0", "data.coverage: 0.0 is out of range"),
     ("data.coverage=0.05", "data.coverage: 0.05 gives 3 training objects"),
