@@ -11,7 +11,7 @@ import pytest
 import torch
 from fit_commands import SYMBOLIC, Command, environment
 
-from dualenc.callbacks import newest_checkpoint
+from dualenc.weights import newest_checkpoint
 
 
 def only_run(folder: Path) -> Path:

@@ -1,0 +1,123 @@
+"""The training step and the callbacks' arithmetic, without a Trainer."""
+
+import math
+from itertools import combinations
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from dualenc.callbacks import CoverageCallback
+from dualenc.config import LossConfig, OptimConfig
+from dualenc.data import QuerySettings, SymbolicSource, TrainBatch
+from dualenc.data.queries import SymbolicScenes
+from dualenc.models import DualEncoder, SymbolicTower
+from dualenc.module import DualEncoderModule, step_seed
+from dualenc.scenes import ConceptSpace, ObjectSplit, SceneSampler
+
+BATCH, LAST = 16, 160
+
+
+@pytest.fixture
+def source() -> SymbolicSource:
+    space = ConceptSpace.symbolic(num_concepts=2, num_values=6)
+    split = ObjectSplit.uniform(space, coverage=0.6, seed=1)
+    sampler = SceneSampler(split, seed=2, counts={1: 0.3, 2: 0.7}, collision_rate=0.5)
+    settings = QuerySettings(seed=3, captions=0.0, objects=0.6, concepts=0.4, edits=("swap",), edits_per_scene=1)
+    return SymbolicSource(sampler, query_tower="symbolic", settings=settings, num_samples=10)
+
+
+def make_module(source: SymbolicSource, **loss: str) -> DualEncoderModule:
+    torch.manual_seed(0)
+    vocabulary = SymbolicScenes.vocabulary_size(source.space)
+    towers = [
+        SymbolicTower(vocabulary, width=16, depth=1, heads=2, output_dim=8, max_length=length)
+        for length in (SymbolicScenes.max_length(source.space, 2), source.coder.max_length)
+    ]
+    return DualEncoderModule(
+        DualEncoder(*towers),
+        loss=LossConfig(**loss),
+        optim=OptimConfig(lr=0.5, warmup=0.25, final_lr=0.1),
+        seed=0,
+        batch_size=BATCH,
+        max_samples=LAST,
+    )
+
+
+def as_tensors(batch: TrainBatch) -> TrainBatch:
+    return TrainBatch(*(torch.as_tensor(x) if isinstance(x, np.ndarray) else x for x in batch))
+
+
+def test_the_rate_rises_linearly_then_falls_as_a_cosine(source: SymbolicSource) -> None:
+    module = make_module(source)
+    rates = [module.learning_rate(samples) for samples in range(0, LAST + 1, BATCH)]
+    assert rates[0] == pytest.approx(0.5 * 16 / 56)
+    assert rates[1] - rates[0] == pytest.approx(rates[2] - rates[1])
+    assert module.learning_rate(40) == 0.5
+    middle = 0.5 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (80 - 40) / 120)))
+    assert module.learning_rate(80) == pytest.approx(middle)
+    assert rates[-1] == pytest.approx(0.05)
+
+
+def test_the_objective_is_infonce_over_truth_or_over_the_diagonal(source: SymbolicSource) -> None:
+    batch = as_tensors(source.train_batch(0, batch_size=BATCH, rank=0, world=1))
+    losses = {}
+    for targets in ("truth", "diagonal"):
+        module = make_module(source, targets=targets)
+        loss, report = module._objective(batch)
+        scene, query = module.model.encode_scenes(batch.scenes), module.model.encode_queries(batch.queries)
+        logits = module.model.logit_scale * scene @ torch.cat([query, module.model.encode_queries(batch.extra)]).T
+        true = torch.cat([batch.targets, batch.extra_targets], dim=1)
+        if targets == "diagonal":
+            true = torch.zeros_like(true)
+            true[range(BATCH), range(BATCH)] = True
+        rows = [
+            -(logits.log_softmax(1)[i][true[i]]).mean() for i in range(BATCH) if true[i].any() and not true[i].all()
+        ]
+        columns = [
+            -(logits.log_softmax(0)[:, j][true[:, j]]).mean()
+            for j in range(logits.shape[1])
+            if true[:, j].any() and not true[:, j].all()
+        ]
+        expected = (torch.stack(rows).mean() + torch.stack(columns).mean()) / 2
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+        assert report["infonce"].item() == pytest.approx(loss.item())
+        losses[targets] = loss.item()
+    assert losses["truth"] != pytest.approx(losses["diagonal"], rel=1e-3)
+
+
+def test_step_seeds_differ_between_steps_ranks_and_runs() -> None:
+    seeds = {step_seed(seed, samples, rank) for seed in range(8) for samples in range(0, 640, 64) for rank in range(8)}
+    assert len(seeds) == 8 * 10 * 8
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_coverage_counts_what_was_seen_and_survives_a_checkpoint(source: SymbolicSource) -> None:
+    def make() -> CoverageCallback:
+        return CoverageCallback({}, split=source.split, max_objects=2, every=1)
+
+    callback, objects, pairs, collisions = make(), set(), set(), 0
+    for step in range(6):
+        if step == 3:
+            state = callback.state_dict()
+            callback = make()
+            callback.load_state_dict(state)
+        batch = as_tensors(source.train_batch(step * BATCH, batch_size=BATCH, rank=0, world=1))
+        clock = SimpleNamespace(samples=(step + 1) * BATCH, batch_size=BATCH, max_samples=LAST)
+        callback.after_step(None, clock, {}, batch)
+        for scene in batch.objects.tolist():
+            present = sorted(i for i in scene if i >= 0)
+            objects.update(present)
+            pairs.update(combinations(present, 2))
+        collisions += batch.collisions
+    numbers = callback.record
+    values = source.space.decode(np.array(sorted(objects)))
+    number = len(source.split.train)
+    assert numbers["coverage/objects_seen"] == len(objects)
+    assert numbers["coverage/objects_allowed"] == number
+    assert numbers["coverage/pairs_seen"] == len(pairs)
+    assert numbers["coverage/pairs_allowed"] == number * (number - 1) // 2
+    assert numbers["coverage/values_seen"] == sum(len(set(values[:, k])) for k in range(2))
+    assert numbers["coverage/collisions_per_batch"] == collisions / 6
+    assert collisions == 6 * BATCH // 2
