@@ -1,0 +1,110 @@
+"""A tiny flat dataset, and two tiny finished runs: pictures with words, and token scenes with token queries."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import dualenc
+from dualenc.loading import LoadedModel
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "trainer.batch_size=64",
+    "trainer.threads=1",
+    "trainer.accelerator=cpu",
+    "eval.num_scenes=40",
+    "eval.batch_size=32",
+    "eval.worst_scenes=2",
+    "run.report=false",
+    "logging.wandb=disabled",
+    "logging.progress=false",
+    "data.num_workers=0",
+    *(f"model.{side}.{key}" for side in ("scene", "query") for key in ("width=32", "depth=1", "dropout=0.1")),
+]
+
+
+def run_python(*arguments: str | Path) -> subprocess.CompletedProcess:
+    """Runs Python on one thread, in the root of the checkout."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def fit(folder: Path, *arguments: str) -> Path:
+    """Trains into `folder` and returns the run folder."""
+    done = run_python("-m", "dualenc.fit", *arguments, *SMALL, f"run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def flat_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """560 pictures of 24 x 24 pixels, 4 colours x 4 shapes."""
+    folder = tmp_path_factory.mktemp("flat") / "flat"
+    sizes = {"train": 400, "val": 40, "val_ood": 40, "ood": 40, "mixed": 40}
+    done = run_python(
+        *("-m", "data_gen", "configs/data/flat.yaml", f"data.out={folder}", "data.num_workers=1"),
+        *("data.picture.size=24", "data.concepts.color=4", "data.concepts.shape=4"),
+        *("data.coverage=0.5", "data.val_fraction=0.25", "data.samples_per_shard=200"),
+        *(f"data.num_samples.{split}={number}" for split, number in sizes.items()),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flat_run(flat_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on `flat_data`."""
+    recipe = ["model.preset=tiny", "trainer.max_samples=2048", "eval.every=512", "optim.lr=0.005"]
+    config = tmp_path_factory.mktemp("config") / "empty.yaml"
+    config.write_text("{}")
+    return fit(tmp_path_factory.mktemp("runs"), str(config), f"data.path={flat_data}", *recipe)
+
+
+@pytest.fixture(scope="session")
+def symbolic_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on token scenes of three concepts with three values each."""
+    recipe = [f"data.symbolic.{key}" for key in ("num_concepts=3", "num_values=3", "num_samples=40", "coverage=0.7")]
+    length = ["trainer.max_samples=8192", "eval.every=4096", "optim.lr=0.005"]
+    return fit(tmp_path_factory.mktemp("runs"), "configs/symbolic.yaml", *recipe, *length)
+
+
+@pytest.fixture(scope="session")
+def python() -> Callable[..., subprocess.CompletedProcess]:
+    """`python(argument, ...)` runs Python as a process."""
+    return run_python
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """`copy_of(folder)` -> a copy to damage."""
+    return lambda folder: Path(shutil.copytree(folder, tmp_path / folder.name))
+
+
+@pytest.fixture(scope="session")
+def flat_model(flat_run: Path) -> LoadedModel:
+    """The model of `flat_run`; tests leave it as it is."""
+    return dualenc.load(flat_run)
+
+
+@pytest.fixture(scope="session")
+def symbolic_model(symbolic_run: Path) -> LoadedModel:
+    """The model of `symbolic_run`; tests leave it as it is."""
+    return dualenc.load(symbolic_run)
+
+
+@pytest.fixture(autouse=True)
+def _torch_settings() -> Iterator[None]:
+    """Takes back what `set_up_torch` sets for the whole process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,160 @@
+"""`python -m dualenc.evaluate`: the run's own numbers again, and other datasets."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualenc import evaluate
+from dualenc.data import Source
+from dualenc.errors import InputError
+from dualenc.loading import LoadedModel
+from dualenc.reopen import reopen
+
+CopyOf = Callable[[Path], Path]
+
+
+def run_evaluate(capsys: pytest.CaptureFixture[str], *arguments: Path | str) -> tuple[dict[str, Any], str, Path]:
+    """The result, what was printed, and the path of the result's file."""
+    evaluate.main([str(argument) for argument in arguments])
+    printed = capsys.readouterr().out
+    file = Path(printed.splitlines()[-1])
+    return json.loads(file.read_text()), printed, file
+
+
+def refusal(*arguments: Path | str) -> str:
+    """The one line with which a command is refused."""
+    with pytest.raises(InputError) as refused:
+        evaluate.main([str(argument) for argument in arguments])
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def edit_json(file: Path, **changes: Any) -> None:
+    """Replaces keys of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def measured(summary: dict[str, Any]) -> dict[str, Any]:
+    """The metrics that come from evaluation, not from training."""
+    return {name: value for name, value in summary.items() if not name.startswith("coverage/")}
+
+
+@pytest.mark.parametrize("which", ["flat_run", "symbolic_run"])
+def test_the_own_data_gives_the_summary_s_metrics(
+    which: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = request.getfixturevalue(which)
+    before = (run / "summary.json").read_bytes()
+    summary = json.loads(before)
+    last, printed, last_file = run_evaluate(capsys, run)
+    assert last["metrics"] == measured(summary["metrics"])
+    assert last["dataset"] == summary["dataset"]
+    assert (last["weights"], last["samples"], last["run"]) == ("last", summary["samples"], run.name)
+    assert last_file.parent == run / "evaluations"
+    assert last_file.name.startswith(summary["dataset"]["name"] + "-")
+    assert "bag level" in printed
+    best, _, best_file = run_evaluate(capsys, run, "weights=best")
+    assert best["metrics"] == summary["best"]["metrics"]
+    assert (best["weights"], best["samples"]) == ("best", summary["best"]["samples"])
+    assert best_file != last_file
+    assert (run / "summary.json").read_bytes() == before
+
+
+def test_best_and_last_weights_differ(flat_run: Path) -> None:
+    """Else the test above would not tell them apart."""
+    summary = json.loads((flat_run / "summary.json").read_text())
+    assert summary["best"]["samples"] < summary["samples"]
+    assert summary["best"]["metrics"] != measured(summary["metrics"])
+
+
+def test_another_dataset_is_read_in_the_model_s_vocabulary(
+    flat_run: Path, flat_data: Path, copy_of: CopyOf, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = copy_of(flat_data)
+    shutil.rmtree(other / ".cache", ignore_errors=True)
+    meta = json.loads((other / "dataset.json").read_text())
+    edit_json(other / "dataset.json", vocabulary=meta["vocabulary"][::-1], hash="0123456789", name="reversed")
+    out = tmp_path / "result.json"
+    result, _, file = run_evaluate(capsys, flat_run, f"data.path={other}", f"out={out}")
+    assert file == out
+    assert (result["dataset"]["name"], result["dataset"]["hash"]) == ("reversed", "0123456789")
+    assert result["metrics"] == measured(json.loads((flat_run / "summary.json").read_text())["metrics"])
+
+
+def test_a_dataset_that_the_model_cannot_read_is_refused(flat_run: Path, flat_data: Path, copy_of: CopyOf) -> None:
+    other = copy_of(flat_data)
+    meta = json.loads((other / "dataset.json").read_text())
+    concepts, path = meta["concepts"], f"data.path={other}"
+
+    def with_(**changes: Any) -> str:
+        edit_json(other / "dataset.json", **{**meta, **changes})
+        return refusal(flat_run, path)
+
+    shapes = [*concepts["shape"][:-1], "heart"]
+    message = with_(concepts={**concepts, "shape": shapes})
+    assert "shape has other values: it lacks star and heart is new" in message
+    assert "order" in with_(concepts={"shape": concepts["shape"], "color": concepts["color"]})
+    assert "another order" in with_(concepts={**concepts, "color": concepts["color"][::-1]})
+    assert "mauve" in with_(vocabulary=[*meta["vocabulary"], "mauve"])
+    assert "data.picture.size=24" in with_(picture={**meta["picture"], "size": 32})
+    assert "no dataset.json" in refusal(flat_run, "data.path=nowhere")
+    assert not list(other.glob("**/*.tmp-*"))
+
+
+def test_more_than_the_model_reads_is_refused(
+    flat_run: Path, symbolic_run: Path, flat_data: Path, flat_model: LoadedModel
+) -> None:
+    assert "the model knows k0, k1, k2, in this order" in refusal(symbolic_run, f"data.path={flat_data}")
+
+    def reopened_with(**changes: Any) -> Source:
+        spec = replace(flat_model.spec, **changes)
+        return reopen(LoadedModel(flat_run, spec, flat_model.model, weights="last", samples=0), str(flat_data))
+
+    towers = flat_model.spec.model
+    tokens = replace(towers, scene=replace(towers.scene, kind="symbolic"))
+    assert reopened_with(model=tokens, max_objects=2).num_samples("ood") == 40
+    with pytest.raises(InputError, match="scenes of 2 objects, the model reads 1"):
+        reopened_with(model=tokens, max_objects=1)
+    assert reopened_with(max_objects=1).num_samples("ood") == 40
+    with pytest.raises(InputError, match="texts of 12 tokens, the model reads 9"):
+        reopened_with(max_objects=0)
+
+
+def test_data_that_is_no_longer_what_the_run_saw_is_refused(flat_run: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(flat_run)
+    summary = json.loads((folder / "summary.json").read_text())
+    edit_json(folder / "summary.json", dataset={**summary["dataset"], "hash": "0000000000"})
+    message = refusal(folder)
+    assert "was trained on 0000000000" in message
+    assert "data.path=" in message
+
+
+def test_a_place_that_cannot_be_written_is_refused_first(flat_run: Path, tmp_path: Path) -> None:
+    assert "out" in refusal(flat_run, f"out={tmp_path / 'nowhere' / 'result.json'}", "data.path=nowhere")
+
+
+@pytest.mark.parametrize(
+    ("tool", "positional"),
+    [("evaluate", ["RUN"]), ("embed", ["RUN", "val", "OUT"]), ("export", ["RUN", "OUT"])],
+)
+def test_the_command_line(tool: str, positional: list[str], python: Callable[..., Any]) -> None:
+    for arguments, part in (
+        ([*positional, "weigths=best"], "did you mean weights"),
+        (positional[:-1], f"{'RUN' if tool == 'evaluate' else 'OUT'}: it is missing"),
+        (["weights=best"], "RUN"),
+        *([(positional, "RUN: no such run folder")] if tool == "evaluate" else []),
+    ):
+        done = python("-m", f"dualenc.{tool}", *arguments)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert done.stderr.startswith("error: ")
+        assert part in done.stderr
+        assert done.stderr.count("\n") == 1
+    helped = python("-m", f"dualenc.{tool}", "--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert f"python -m dualenc.{tool} RUN" in helped.stdout
+    assert "weights" in helped.stdout
