@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,8 @@ DEADLINE = 30.0
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def wait_until_says(process: subprocess.Popen[str], line: str) -> None:
@@ -64,34 +67,35 @@ with atomic_path(sys.argv[1]) as temporary:
 
 
 HOLD = """
-import sys, time
+import sys
 from dualenc.files import Claim
 with Claim(sys.argv[1], poll=0.02):
     print("mine", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.readline()
     print("done", flush=True)
 """
 
 
 def test_a_claim_waits_while_its_owner_lives(tmp_path: Path) -> None:
-    first = start(HOLD, tmp_path / "claim", 1.5)
+    first = start(HOLD, tmp_path / "claim")
     wait_until_says(first, "mine")
-    second = start(HOLD, tmp_path / "claim", 0)
-    wait_until_says(second, "mine")
-    assert first.poll() == 0 or first.wait(DEADLINE) == 0
-    output, errors = second.communicate(timeout=DEADLINE)
-    assert output == "done\n"
-    assert errors.count("\n") == 1
-    assert str(first.pid) in errors
+    second = start(HOLD, tmp_path / "claim")
+    assert second.stderr is not None
+    assert f":{first.pid}:" in second.stderr.readline()
+    time.sleep(0.3)
+    assert (tmp_path / "claim").read_text().split(":")[1] == str(first.pid)
+    assert first.communicate("\n", timeout=DEADLINE) == ("done\n", "")
+    assert second.communicate("\n", timeout=DEADLINE) == ("mine\ndone\n", "")
+    assert (first.returncode, second.returncode) == (0, 0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_claim_of_a_killed_owner_is_taken_over_at_once(tmp_path: Path) -> None:
-    first = start(HOLD, tmp_path / "claim", 60)
+    first = start(HOLD, tmp_path / "claim")
     wait_until_says(first, "mine")
     os.kill(first.pid, signal.SIGKILL)  # and not waited for: a zombie holds nothing
-    second = start(HOLD, tmp_path / "claim", 0)
-    output, _ = second.communicate(timeout=DEADLINE)
+    second = start(HOLD, tmp_path / "claim")
+    output, _ = second.communicate("\n", timeout=DEADLINE)
     assert output == "mine\ndone\n"
     first.communicate()
     assert list(tmp_path.iterdir()) == []
@@ -134,16 +138,29 @@ for turn in range(6):
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
-def test_takers_who_judged_the_same_dead_owner_do_not_evict_each_other(tmp_path: Path) -> None:
-    """One waiter takes a stale claim over; another, who saw it stale too, must look again."""
+def test_takers_who_judged_the_same_dead_owner_do_not_evict_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between one waiter's look at a stale claim and its takeover no other takes it over."""
     path = tmp_path / "claim"
     dead = start("pass")
     dead.communicate()
     path.write_text(f"{os.uname().nodename}:{dead.pid}:x")
     first, second = Claim(path), Claim(path)
-    assert second._is_stale()
-    assert first._try()
-    assert not second._try()
+    judged, looked = threading.Event(), first._is_stale
+
+    def look_and_dawdle() -> bool:
+        stale = looked()
+        judged.set()
+        time.sleep(0.3)
+        return stale
+
+    monkeypatch.setattr(first, "_is_stale", look_and_dawdle)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(first._try)
+        assert judged.wait(DEADLINE)
+        assert not second._try()
+        assert slow.result(DEADLINE)
     assert path.read_text() == first.owner
 
 

@@ -17,6 +17,8 @@ def test_every_pass_visits_every_sample_once(paired: bool) -> None:
     for listed in passes:
         assert sorted(listed.tolist()) == list(range(TOTAL))
     assert len({listed.tobytes() for listed in passes}) == 4
+    single = SampleOrder([TOTAL], seed=0, paired=paired)
+    assert len({single(epoch * TOTAL, (epoch + 1) * TOTAL).tobytes() for epoch in range(4)}) == 4
 
 
 @pytest.mark.parametrize("paired", [False, True])
