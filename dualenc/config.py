@@ -247,11 +247,21 @@ def _check(config: Config) -> None:
             raise InputError(f"loss.weights.{name}: unknown loss; use some of {', '.join(LOSS_NAMES)}")
     if model.initial_logit_scale > model.max_logit_scale:
         raise InputError("model.initial_logit_scale: above model.max_logit_scale; lower it")
+    if data.kind == "symbolic" and data.symbolic.collision_rate:
+        check_batch_holds_pairs(config.trainer.batch_size)
     world = config.trainer.devices * config.trainer.nodes
     if config.trainer.batch_size % world:
         raise InputError(f"trainer.batch_size: {config.trainer.batch_size} does not divide into {world} processes")
     if not config.run.name or "/" in config.run.name or config.run.name.startswith("."):
         raise InputError(f"run.name: {config.run.name!r} is no folder name; use letters, digits, - and _")
+
+
+def check_batch_holds_pairs(batch_size: int) -> None:
+    """Swap partners stand side by side, so an even batch holds both or neither. InputError for an odd one."""
+    if batch_size % 2:
+        raise InputError(
+            f"trainer.batch_size: {batch_size} is odd and would part swap partners (collision_rate > 0); make it even"
+        )
 
 
 def _check_data(data: DataConfig) -> None:

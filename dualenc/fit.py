@@ -35,6 +35,8 @@ def main(argv: list[str]) -> int:
     rank = adopt_launcher(overrides := argv[1:])
     config = configuration.load(argv[0], overrides)
     data, dataset_hash = open_data(config.data, config.model)
+    if getattr(data, "paired", False):
+        configuration.check_batch_holds_pairs(config.trainer.batch_size)
     run = RunFolder.of(config, dataset_hash)
     run.path.mkdir(parents=True, exist_ok=True)
     with claimed(run.path / "claim", rank):

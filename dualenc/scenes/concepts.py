@@ -45,6 +45,9 @@ class ConceptSpace:
     @classmethod
     def named(cls, concepts: Mapping[str, Sequence[str]]) -> "ConceptSpace":
         """From a mapping of concept names to their values' names, e.g. `{"color": ["red", "blue"], ...}`."""
+        for name, values in concepts.items():
+            if isinstance(values, str):
+                raise InputError(f"concepts.{name}: {values!r} is one word; give a list of values")
         return cls(tuple(concepts), tuple(tuple(values) for values in concepts.values()))
 
     @classmethod

@@ -42,6 +42,7 @@ WRONG = [
     ([SYMBOLIC, "data.symbolic.objects={0: 1.0}"], "data.symbolic.objects"),
     ([SYMBOLIC, "data.symbolic.collision_rate=1.5"], "data.symbolic.collision_rate"),
     ([SYMBOLIC, "data.symbolic.objects={1: 1.0}", "data.symbolic.collision_rate=0.5"], "collision_rate"),
+    ([SYMBOLIC, "data.symbolic.collision_rate=0.5", "trainer.batch_size=33"], "trainer.batch_size"),
     ([SYMBOLIC, "model.scene.kind=vision"], "model.scene.kind"),
     ([SYMBOLIC, "run.dir=/proc/nowhere"], "/proc/nowhere"),
     (["nowhere.yaml"], "nowhere.yaml"),
