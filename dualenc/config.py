@@ -5,7 +5,6 @@ A run is a function of its identity fields (their hash names the run folder) and
 """
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -209,15 +208,18 @@ def _resolve(config: Config) -> None:
             config.data.symbolic.coverage = config.data.coverage
         if config.data.seed is not None:
             config.data.symbolic.seed = config.data.seed
-    batch = config.trainer.batch_size
-    steps = math.ceil(config.trainer.max_samples / batch)
-    if steps * batch != config.trainer.max_samples:
-        print(
-            f"note: trainer.max_samples={config.trainer.max_samples} is no multiple of trainer.batch_size={batch}; "
-            f"rounded up to {steps * batch}",
-            file=sys.stderr,
-        )
-        config.trainer.max_samples = steps * batch
+
+
+def round_up(config: Config) -> str | None:
+    """Makes max_samples whole batches, in place; the note to print where it was not."""
+    asked, batch = config.trainer.max_samples, config.trainer.batch_size
+    config.trainer.max_samples = math.ceil(asked / batch) * batch
+    if config.trainer.max_samples == asked:
+        return None
+    return (
+        f"note: trainer.max_samples={asked} is no multiple of trainer.batch_size={batch}; "
+        f"rounded up to {config.trainer.max_samples}"
+    )
 
 
 def _check(config: Config) -> None:

@@ -105,20 +105,22 @@ class Evaluator:
         own = (embeddings * captions).sum(dim=1)
         operator = np.concatenate([text.operator for text in texts])
         heldout = np.concatenate([text.status for text in texts]) == HELD_OUT
-        edits = torch.cat([self._queries(text.edits.reshape(-1, text.edits.shape[-1])) for text in texts])
-        scores = torch.einsum("nd,ned->ne", embeddings, edits.reshape(*operator.shape, -1))
+        edits = [self._queries(text.edits.reshape(-1, text.edits.shape[-1])) for text in texts if text.edits.size]
+        scores = torch.zeros(operator.shape, device=self.device)
+        if edits:
+            scores = torch.einsum("nd,ned->ne", embeddings, torch.cat(edits).reshape(*operator.shape, -1))
         report: dict[str, float | None] = {}
+        rows = np.arange(len(scenes))
         for number, name in enumerate(OPERATORS):
-            # The first edit by an operator stands for it, so that every scene counts once.
-            column = np.argmax(operator == number, axis=1) if operator.shape[1] else np.zeros(len(scenes), dtype=int)
-            rows = np.arange(len(scenes))
-            exists = (operator == number).any(axis=1)
+            # The first edit by an operator stands for it, so that every scene counts once; the padding is for no edits.
+            is_this = np.pad(operator == number, ((0, 0), (0, 1)))
+            column = np.argmax(is_this, axis=1)
             report |= metrics.caption_versus_edit(
                 own,
-                scores[rows, column] if operator.shape[1] else torch.zeros_like(own),
+                torch.nn.functional.pad(scores, (0, 1))[rows, column],
                 operator=name,
-                exists=torch.as_tensor(exists),
-                heldout=torch.as_tensor(heldout[rows, column] if operator.shape[1] else np.zeros_like(exists)),
+                exists=torch.as_tensor(is_this.any(axis=1)),
+                heldout=torch.as_tensor(np.pad(heldout, ((0, 0), (0, 1)))[rows, column]),
             )
         forms = np.concatenate([text.forms for text in texts])
         return report | self._retrieval(texts, captions, forms, embeddings, scenes)

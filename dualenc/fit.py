@@ -11,6 +11,7 @@ STOP.install()  # before the slow imports, so that no signal is lost or answered
 
 import contextlib  # noqa: E402
 import os  # noqa: E402
+import sys  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -37,6 +38,9 @@ def main(argv: list[str]) -> int:
     data, dataset_hash = open_data(config.data, config.model)
     if getattr(data, "paired", False):
         configuration.check_batch_holds_pairs(config.trainer.batch_size)
+    note = configuration.round_up(config)
+    if note and rank == 0:
+        print(note, file=sys.stderr)
     run = RunFolder.of(config, dataset_hash)
     run.path.mkdir(parents=True, exist_ok=True)
     with claimed(run.path / "claim", rank):
