@@ -29,18 +29,32 @@ SMALL = [
 ]
 
 
-def run_python(*arguments: str | Path) -> subprocess.CompletedProcess:
-    """Runs Python on one thread, in the root of the checkout."""
+def start_python(*arguments: str | Path) -> subprocess.Popen:
+    """Starts Python on one thread, in the root of the checkout."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
-def fit(folder: Path, *arguments: str) -> Path:
-    """Trains into `folder` and returns the run folder."""
-    done = run_python("-m", "dualenc.fit", *arguments, *SMALL, f"run.dir={folder}")
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.splitlines()[-1])
+def run_python(*arguments: str | Path) -> subprocess.CompletedProcess:
+    """Runs Python to its end."""
+    process = start_python(*arguments)
+    out, errors = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+
+
+def start_fit(folder: Path, *arguments: str) -> subprocess.Popen:
+    """Starts a training into `folder`."""
+    return start_python("-m", "dualenc.fit", *arguments, *SMALL, f"run.dir={folder}")
+
+
+def run_folder(training: subprocess.Popen) -> Path:
+    """The run folder of a training, once it is done."""
+    out, errors = training.communicate(timeout=120)
+    assert training.returncode == 0, errors
+    return Path(out.splitlines()[-1])
 
 
 @pytest.fixture(scope="session")
@@ -59,20 +73,31 @@ def flat_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def flat_run(flat_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on `flat_data`."""
-    recipe = ["model.preset=tiny", "trainer.max_samples=2048", "eval.every=512", "optim.lr=0.005"]
-    config = tmp_path_factory.mktemp("config") / "empty.yaml"
-    config.write_text("{}")
-    return fit(tmp_path_factory.mktemp("runs"), str(config), f"data.path={flat_data}", *recipe)
+def runs(flat_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """`flat_run` and `symbolic_run`, trained side by side."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "flat.yaml").write_text("model: {preset: tiny}\noptim: {lr: 0.005}\n")
+    flat = start_fit(
+        *(folder, str(folder / "flat.yaml"), f"data.path={flat_data}", "run.name=flat"),
+        *("trainer.max_samples=2048", "eval.every=512"),
+    )
+    symbolic = start_fit(
+        *(folder, "configs/symbolic.yaml", "trainer.max_samples=8192", "eval.every=4096", "optim.lr=0.005"),
+        *(f"data.symbolic.{key}" for key in ("num_concepts=3", "num_values=3", "num_samples=40", "coverage=0.7")),
+    )
+    return run_folder(flat), run_folder(symbolic)
 
 
 @pytest.fixture(scope="session")
-def symbolic_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on token scenes of three concepts with three values each."""
-    recipe = [f"data.symbolic.{key}" for key in ("num_concepts=3", "num_values=3", "num_samples=40", "coverage=0.7")]
-    length = ["trainer.max_samples=8192", "eval.every=4096", "optim.lr=0.005"]
-    return fit(tmp_path_factory.mktemp("runs"), "configs/symbolic.yaml", *recipe, *length)
+def flat_run(runs: tuple[Path, Path]) -> Path:
+    """A finished run on `flat_data`: pictures and words."""
+    return runs[0]
+
+
+@pytest.fixture(scope="session")
+def symbolic_run(runs: tuple[Path, Path]) -> Path:
+    """A finished run on token scenes of three concepts with three values each, with token queries."""
+    return runs[1]
 
 
 @pytest.fixture(scope="session")

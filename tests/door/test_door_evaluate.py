@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dualenc import evaluate
-from dualenc.data import Source
+from dualenc.build import build_source, model_spec
+from dualenc.data import Dataset, Source
 from dualenc.errors import InputError
 from dualenc.loading import LoadedModel
 from dualenc.reopen import reopen
@@ -86,6 +87,15 @@ def test_another_dataset_is_read_in_the_model_s_vocabulary(
     assert result["metrics"] == measured(json.loads((flat_run / "summary.json").read_text())["metrics"])
 
 
+def test_a_model_keeps_the_vocabulary_of_its_dataset(flat_model: LoadedModel, flat_data: Path, copy_of: CopyOf) -> None:
+    other = copy_of(flat_data)
+    words = json.loads((other / "dataset.json").read_text())["vocabulary"][::-1]
+    edit_json(other / "dataset.json", vocabulary=words)
+    spec = model_spec(flat_model.config, build_source(flat_model.config, Dataset(other)))
+    assert spec.vocabulary == ["[PAD]", "[EOS]", *words]
+    assert spec.coder.tokenizer.encode(words[0]) == [2, 1]  # type: ignore[union-attr]
+
+
 def test_a_dataset_that_the_model_cannot_read_is_refused(flat_run: Path, flat_data: Path, copy_of: CopyOf) -> None:
     other = copy_of(flat_data)
     meta = json.loads((other / "dataset.json").read_text())
@@ -144,7 +154,7 @@ def test_a_place_that_cannot_be_written_is_refused_first(flat_run: Path, tmp_pat
 )
 def test_the_command_line(tool: str, positional: list[str], python: Callable[..., Any]) -> None:
     for arguments, part in (
-        ([*positional, "weigths=best"], "did you mean weights"),
+        ([*positional, "weight=best"], "did you mean weights"),
         (positional[:-1], f"{'RUN' if tool == 'evaluate' else 'OUT'}: it is missing"),
         (["weights=best"], "RUN"),
         *([(positional, "RUN: no such run folder")] if tool == "evaluate" else []),
