@@ -102,13 +102,13 @@ class Evaluator:
             return {f"caption_vs_{operator}": None for operator in OPERATORS}
         texts = [batch.texts for batch in batches if batch.texts is not None]
         captions = torch.cat([self._queries(text.captions) for text in texts])
-        own = (embeddings * captions).sum(dim=1)
         operator = np.concatenate([text.operator for text in texts])
         heldout = np.concatenate([text.status for text in texts]) == HELD_OUT
         edits = [self._queries(text.edits.reshape(-1, text.edits.shape[-1])) for text in texts if text.edits.size]
-        scores = torch.zeros(operator.shape, device=self.device)
-        if edits:
-            scores = torch.einsum("nd,ned->ne", embeddings, torch.cat(edits).reshape(*operator.shape, -1))
+        others = torch.cat(edits).reshape(*operator.shape, -1) if edits else captions[:, None][:, :0]
+        # One operation scores captions and edits: two would round differently, and equal texts must tie (law 5).
+        scores = torch.einsum("nd,ned->ne", embeddings, torch.cat([captions[:, None], others], dim=1))
+        own, scores = scores[:, 0], scores[:, 1:]
         report: dict[str, float | None] = {}
         rows = np.arange(len(scenes))
         for number, name in enumerate(OPERATORS):
