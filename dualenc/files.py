@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -56,6 +57,18 @@ def write_json(path: str | os.PathLike, value: Any, *, indent: int | None = 2) -
 def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def probe_folder(path: Path) -> None:
+    """Raises OSError where `path` cannot be made or written into; leaves nothing behind."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    finally:
+        for folder in missing:
+            folder.rmdir()
 
 
 def sha256_file(path: str | os.PathLike) -> str:

@@ -20,7 +20,7 @@ from dualenc import configs  # noqa: E402
 from dualenc.config import Config  # noqa: E402
 from dualenc.data.open import Data, open_data  # noqa: E402
 from dualenc.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, run_cli  # noqa: E402
-from dualenc.files import Claim, read_json  # noqa: E402
+from dualenc.files import Claim, probe_folder, read_json  # noqa: E402
 from dualenc.run import RunFolder  # noqa: E402
 
 USAGE = "usage: python -m dualenc.fit CONFIG [key=value ...]"
@@ -35,9 +35,8 @@ def main(argv: list[str]) -> int:
         raise InputError(f"{argv[0]!r} stands where the config file should; {USAGE}")
     rank = adopt_launcher(overrides := argv[1:])
     config = configuration.load(argv[0], overrides)
+    probe_folder(Path(config.run.dir))
     data, dataset_hash = open_data(config.data, config.model)
-    if getattr(data, "paired", False):
-        configuration.check_batch_holds_pairs(config.trainer.batch_size)
     note = configuration.round_up(config)
     if note and rank == 0:
         print(note, file=sys.stderr)
@@ -66,7 +65,11 @@ def adopt_launcher(overrides: list[str]) -> int:
     if "TORCHELASTIC_RUN_ID" in environment:
         local = int(environment["LOCAL_WORLD_SIZE"])
         overrides += [f"trainer.devices={local}", f"trainer.nodes={int(environment['WORLD_SIZE']) // local}"]
-    return int(environment.get("RANK", environment.get("LOCAL_RANK", "0")))
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in environment:
+            return int(environment[name])
+    local_rank, node = (int(environment.get(name, "0")) for name in ("LOCAL_RANK", "NODE_RANK"))
+    return local_rank + node * int(environment.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import torch
 
 from dualenc.config import LossConfig, OptimConfig
 from dualenc.data import TrainBatch
+from dualenc.errors import InputError
 from dualenc.losses import LossInputs, total_loss
 from dualenc.models import DualEncoder, parameter_groups
 
@@ -41,6 +42,8 @@ class DualEncoderModule(pl.LightningModule):
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, torch.Tensor]:
         """One optimiser step; returns numbers to log."""
+        if batch.position != self.samples:
+            raise RuntimeError(f"a batch of position {batch.position} came at {self.samples} samples: a defect of ours")
         # Reseeding makes dropout a function of the position, so a resumed run draws what the uninterrupted one drew.
         torch.manual_seed(step_seed(self.seed, self.samples, self.global_rank))
         optimizer = self.optimizers()
@@ -52,7 +55,12 @@ class DualEncoderModule(pl.LightningModule):
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         limit = self.optim.clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, error_if_nonfinite=True)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if not torch.isfinite(loss + norm):
+            raise InputError(
+                f"the training diverged after {self.samples} samples: loss {loss.item():g}, gradient norm "
+                f"{norm.item():g}; lower optim.lr and train anew"
+            )
         optimizer.step()
         self.model.clamp_()
         self.samples += self.batch_size

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -63,7 +64,7 @@ def train(config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank:
         if start < config.trainer.max_samples:
             checkpoint = found[0] if found else None
             module, best = _fit(config, source, model, run, checkpoint=checkpoint, stop=stop, live=live)
-            if module.samples < config.trainer.max_samples:
+            if module.samples < config.trainer.max_samples or stop.is_set:
                 return False
         else:
             assert found is not None
@@ -141,10 +142,13 @@ def _fit(
         max_samples=trainer_config.max_samples,
         num_workers=config.data.num_workers,
     )
-    trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    if dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
+    with stop.during_training():
+        # Lightning's own handlers save inside the handler and do collectives there, which can hang: ours alone act.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        if dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()
     return module, binding.best
 
 
@@ -238,7 +242,7 @@ def write_examples(folder: Path, source: Source, results: dict[str, SplitResult]
 
 def command_line() -> str:
     """The command that makes this run."""
-    return " ".join(["python -m dualenc.fit", *sys.argv[1:]])
+    return shlex.join(["python", "-m", "dualenc.fit", *sys.argv[1:]])
 
 
 def _segment(config: Config, start: int) -> dict[str, Any]:

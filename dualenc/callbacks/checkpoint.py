@@ -11,6 +11,7 @@ import torch.distributed as dist
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from dualenc.callbacks.clock import StepCallback
+from dualenc.errors import InputError
 from dualenc.files import atomic_path
 from dualenc.module import DualEncoderModule
 from dualenc.run import RunFolder
@@ -52,10 +53,19 @@ class CheckpointCallback(StepCallback):
         self._saved_at, self._cost = time.monotonic(), 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the signals back from Lightning, whose own handlers save inside the handler and can hang."""
-        self.stop.install()
-        self.stop.deferred = True
+        """Starts the clock; InputError where the processes do not start at the same position."""
+        assert isinstance(pl_module, DualEncoderModule)
         self._saved_at = time.monotonic()
+        if trainer.world_size > 1:
+            mine = torch.tensor([pl_module.samples], device=trainer.strategy.root_device)
+            starts = torch.zeros(trainer.world_size, dtype=mine.dtype, device=mine.device)
+            starts[trainer.global_rank] = mine[0]
+            dist.all_reduce(starts)
+            if (starts != mine).any():
+                raise InputError(
+                    f"the processes found checkpoints at different positions, {starts.tolist()}, since another process "
+                    "was still writing; run the same command again"
+                )
 
     def after_step(self, trainer: pl.Trainer, module: DualEncoderModule, outputs: Any, batch: Any) -> None:
         """Saves when due; ends the training when asked to."""
@@ -81,7 +91,3 @@ class CheckpointCallback(StepCallback):
         trainer.save_checkpoint(self.run.checkpoints / LAST)
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - began
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on a signal interrupts at once."""
-        self.stop.deferred = False

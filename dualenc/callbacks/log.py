@@ -64,18 +64,15 @@ class LogCallback(StepCallback):
         self.record.clear()
 
     def _print(self, module: DualEncoderModule) -> None:
-        validated = SHOWN[0] in self.record
-        if validated:
-            text = " ".join(f"{name} {self.record[name]:.3f}" for name in SHOWN if name in self.record)
-            line = f"{module.samples:,} samples: {text}"
-        else:
-            line = f"{module.samples:,} samples: loss {self.record['train/loss']:.4f}"
+        shown = [f"{name} {self.record[name]:.3f}" for name in SHOWN if name in self.record]
+        loss = [f"loss {self.record['train/loss']:.4f}"] if "train/loss" in self.record else []
+        line = f"{module.samples:,} samples: {' '.join(shown or loss)}"
         if self._bar is None:
             print(line, file=sys.stderr, flush=True)
-        elif validated:
+        elif shown:
             self._bar.console.print(line, highlight=False)
         else:
-            self._bar.update(self._task, note=f"loss {self.record['train/loss']:.3f}")
+            self._bar.update(self._task, note=" ".join(loss))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends the bar."""

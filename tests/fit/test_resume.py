@@ -105,6 +105,27 @@ def test_a_signal_saves_and_leaves_with_130(
     assert_same_run(only_run(log), undisturbed)
 
 
+@pytest.mark.parametrize(
+    ("hook", "name"),
+    [
+        ("configure_optimizers", "SIGTERM"),
+        ("train_dataloader", "SIGINT"),
+        ("on_train_start", "SIGTERM"),
+        ("_save", "SIGINT"),
+        ("on_train_end", "SIGTERM"),
+    ],
+)
+def test_a_signal_at_any_point_of_the_training_ends_in_130(hook: str, name: str, tmp_path: Path, fit: Command) -> None:
+    arguments = [*SYMBOLIC, "trainer.max_samples=96", "data.num_workers=0"]
+    command = [sys.executable, str(Path(__file__).with_name("signal_at.py")), hook, name, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    found = newest_checkpoint(only_run(tmp_path / "runs") / "checkpoints")
+    assert found is not None
+    assert found[1]["samples"] > 0
+
+
 def test_a_finished_run_is_left_alone_and_prints_its_results(tmp_path: Path, undisturbed: Path, fit: Command) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
     again = fit(*SYMBOLIC, f"run.dir={undisturbed.parent}")
