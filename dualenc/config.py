@@ -15,6 +15,7 @@ from dualenc.errors import InputError
 from dualenc.scenes import OPERATORS
 
 CONFIG_VERSION = 1
+MAX_SEED = 2**63 - 1
 
 PRESETS: dict[str, dict[str, int]] = {
     "base": {"width": 512, "depth": 6, "heads": 8, "output_dim": 512},  # about 20M parameters a tower
@@ -26,8 +27,14 @@ PRESETS: dict[str, dict[str, int]] = {
 class RunConfig:
     """Who this run is."""
 
-    name: str = field("run", "first half of the run folder's name", identity=False)
-    seed: int = field(0, "initialisation, sample order, dropout, query mix", minimum=0)
+    name: str = field(
+        "run",
+        "first half of the run folder's name",
+        identity=False,
+        pattern=r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
+        expected="up to 100 letters, digits, dots, - and _",
+    )
+    seed: int = field(0, "initialisation, sample order, dropout, query mix", minimum=0, maximum=MAX_SEED)
     dir: str = field("runs", "folder that holds the run folders NAME-HASH", identity=False)
     report: bool = field(True, "write report.html at the end", identity=False)
 
@@ -49,7 +56,7 @@ class SymbolicConfig:
     num_values: int = field(8, "V, number of values of each concept", minimum=1)
     split: Literal["uniform", "checkerboard", "block"] = field("uniform", "how coverage is spent")
     coverage: float = field(0.8, "share of objects in training; data.coverage overrides it", above=0, maximum=1)
-    seed: int = field(0, "split and scenes; data.seed overrides it", minimum=0)
+    seed: int = field(0, "split and scenes; data.seed overrides it", minimum=0, maximum=MAX_SEED)
     val_fraction: float = field(0.05, "share of all objects held out to choose a model", minimum=0, maximum=1)
     objects: dict[int, float] = field({2: 1.0}, "number of objects -> share of scenes", minimum=0)
     collision_rate: float = field(0.0, "share of scenes whose swap partner is in the batch", minimum=0, maximum=1)
@@ -64,7 +71,9 @@ class DataConfig:
     path: str | None = field(None, "folder of a dataset", identity=False)
     generate: str | None = field(None, "data config to make the dataset from when it is missing", identity=False)
     coverage: float | None = field(None, "overrides the data config's coverage", identity=False, above=0, maximum=1)
-    seed: int | None = field(None, "overrides the data config's seed (split and scenes)", identity=False, minimum=0)
+    seed: int | None = field(
+        None, "overrides the data config's seed (split and scenes)", identity=False, minimum=0, maximum=MAX_SEED
+    )
     num_workers: int = field(2, "loader processes", identity=False, minimum=0)
     queries: QueryMix = field(QueryMix, "the query mix")
     edits: list[str] = field(["swap"], "operators whose edits are extra (negative) text columns; [] for none")
@@ -125,7 +134,7 @@ class OptimConfig:
 
     lr: float = field(1e-3, "peak learning rate", above=0)
     weight_decay: float = field(0.1, "decay of weight matrices (not gains, biases, embeddings, temperature)", minimum=0)
-    betas: tuple[float, float] = field((0.9, 0.98), "AdamW's decay rates", minimum=0, maximum=1)
+    betas: tuple[float, float] = field((0.9, 0.98), "AdamW's decay rates", minimum=0, below=1)
     warmup: float = field(0.05, "share of max_samples with a rising rate", minimum=0, maximum=1)
     final_lr: float = field(0.0, "rate at the end, as a share of the peak", minimum=0, maximum=1)
     clip: float = field(1.0, "largest gradient norm; 0 leaves gradients alone", minimum=0)
@@ -143,7 +152,7 @@ class TrainerConfig:
     nodes: int = field(1, "nodes", identity=False, minimum=1)
     threads: int = field(2, "threads of a process on a CPU (set, never inherited)", identity=False, minimum=1)
     compile: bool = field(False, "torch.compile the towers", identity=False)
-    timeout: float = field(600, "seconds a process waits for the others", identity=False, above=0)
+    timeout: float = field(600, "seconds a process waits for the others", identity=False, above=0, maximum=86400)
     checkpoint_seconds: float = field(
         60, "time between checkpoints (more where saving would take over 5% of the time)", identity=False, minimum=0
     )
@@ -166,7 +175,13 @@ class LoggingConfig:
     wandb: Literal["offline", "online", "disabled"] = field(
         "offline", "offline: one run exported at the end; online: live", identity=False
     )
-    project: str = field("dualenc", "wandb project", identity=False)
+    project: str = field(
+        "dualenc",
+        "wandb project",
+        identity=False,
+        pattern=configs.WANDB_PROJECT,
+        expected="up to 128 characters other than / \\ # ? % :",
+    )
     every: int = field(50, "steps between lines of training metrics", identity=False, minimum=1)
     progress: bool = field(True, "progress bar (on a terminal) or lines", identity=False)
 
@@ -254,8 +269,6 @@ def _check(config: Config) -> None:
     world = config.trainer.devices * config.trainer.nodes
     if config.trainer.batch_size % world:
         raise InputError(f"trainer.batch_size: {config.trainer.batch_size} does not divide into {world} processes")
-    if not config.run.name or "/" in config.run.name or config.run.name.startswith("."):
-        raise InputError(f"run.name: {config.run.name!r} is no folder name; use letters, digits, - and _")
 
 
 def check_batch_holds_pairs(batch_size: int) -> None:

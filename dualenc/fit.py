@@ -28,11 +28,11 @@ USAGE = "usage: python -m dualenc.fit CONFIG [key=value ...]"
 
 def main(argv: list[str]) -> int:
     """Checks everything, then trains, reports and prints the results."""
-    if not argv or argv[0] in ("-h", "--help"):
+    if {"-h", "--help"} & set(argv):
         print(f"{__doc__}\n{USAGE}\n\n{configs.help_text(Config)}")
         return EXIT_OK
-    if "=" in argv[0]:
-        raise InputError(f"{argv[0]!r} stands where the config file should; {USAGE}")
+    if not argv or "=" in argv[0]:
+        raise InputError(f"the config file is missing; {USAGE}")
     rank = adopt_launcher(overrides := argv[1:])
     config = configuration.load(argv[0], overrides)
     probe_folder(Path(config.run.dir))
@@ -41,6 +41,8 @@ def main(argv: list[str]) -> int:
     if note and rank == 0:
         print(note, file=sys.stderr)
     run = RunFolder.of(config, dataset_hash)
+    if not run.summary.exists():
+        _check_hardware(config)
     run.path.mkdir(parents=True, exist_ok=True)
     with claimed(run.path / "claim", rank):
         if not run.summary.exists():
@@ -51,6 +53,12 @@ def main(argv: list[str]) -> int:
         if rank == 0:
             conclude(config, run)
     return EXIT_OK
+
+
+def _check_hardware(config: Config) -> None:
+    from dualenc.hardware import accelerator_of
+
+    accelerator_of(config)
 
 
 def _train(config: Config, data: Data, run: RunFolder, rank: int) -> bool:

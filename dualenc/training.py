@@ -32,7 +32,7 @@ from dualenc.data import Dataset, ShardSource, Source
 from dualenc.data.datamodule import SceneDataModule
 from dualenc.evaluation import SplitResult, make_evaluator, with_prefix, worst_scenes_json
 from dualenc.files import atomic_path, read_json, write_json
-from dualenc.hardware import device_of, set_up_torch
+from dualenc.hardware import accelerator_of, device_of, set_up_torch
 from dualenc.models import DualEncoder
 from dualenc.module import DualEncoderModule
 from dualenc.run import RunFolder
@@ -118,7 +118,7 @@ def _fit(
     ]
     world = trainer_config.devices * trainer_config.nodes
     trainer = pl.Trainer(
-        accelerator=trainer_config.accelerator,
+        accelerator=accelerator_of(config),
         devices=trainer_config.devices,
         num_nodes=trainer_config.nodes,
         strategy=DDPStrategy(timeout=timedelta(seconds=trainer_config.timeout)) if world > 1 else "auto",

@@ -42,4 +42,4 @@ Command = Callable[..., subprocess.CompletedProcess]
 def environment() -> dict[str, str]:
     """The environment of a subprocess: this checkout, no launcher's variables."""
     kept = {name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
-    return {**kept, "PYTHONPATH": str(ROOT)}
+    return {**kept, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}

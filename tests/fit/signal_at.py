@@ -1,8 +1,7 @@
-"""Runs `dualenc.fit` and sends this process a signal at one named point of the training: `signal_at.py HOOK SIGNAL ARGS`."""
+"""`signal_at.py HOOK SIGNAL ARGS`: runs `dualenc.fit ARGS` and sends itself SIGNAL where the training calls HOOK."""
 
 import os
 import signal
-import sys
 
 from dualenc import fit
 from dualenc.errors import run_cli

@@ -21,6 +21,11 @@ WRONG = [
     ([QUICKSTART, "trainer.devices=5"], "trainer.batch_size"),
     ([QUICKSTART, "run.seed=-1"], "run.seed"),
     ([QUICKSTART, "run.name=a/b"], "run.name"),
+    ([QUICKSTART, "run.seed=18446744073709551616"], "run.seed"),
+    ([QUICKSTART, "run.name='a\nb'"], "run.name"),
+    ([QUICKSTART, "optim.betas=[0.9,1.0]"], "optim.betas"),
+    ([QUICKSTART, "trainer.timeout=1e300"], "trainer.timeout"),
+    ([QUICKSTART, "logging.project='a/b c'"], "logging.project"),
     ([QUICKSTART, "data.coverage=0"], "data.coverage"),
     ([QUICKSTART, "data.coverage=1.3"], "data.coverage"),
     ([QUICKSTART, "data.coverage=0.1"], "coverage"),
@@ -45,8 +50,10 @@ WRONG = [
     ([SYMBOLIC, "data.symbolic.collision_rate=0.5", "trainer.batch_size=33"], "trainer.batch_size"),
     ([SYMBOLIC, "model.scene.kind=vision"], "model.scene.kind"),
     ([SYMBOLIC, "run.dir=/proc/nowhere"], "/proc/nowhere"),
+    ([SYMBOLIC, "trainer.accelerator=gpu"], "trainer.accelerator"),
     (["nowhere.yaml"], "nowhere.yaml"),
     (["model.preset=tiny"], "CONFIG"),
+    ([], "CONFIG"),
 ]
 
 
@@ -59,7 +66,7 @@ def assert_refused(done, tmp_path: Path, before: list[Path], word: str) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("arguments", "word"), WRONG, ids=[" ".join(a[-1:]) for a, _ in WRONG])
+@pytest.mark.parametrize(("arguments", "word"), WRONG, ids=[" ".join(a[-1:]) or "nothing" for a, _ in WRONG])
 def test_wrong_input_is_one_line_and_exit_2(arguments: list[str], word: str, fit: Command, tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     before = sorted(tmp_path.rglob("*"))
