@@ -21,6 +21,10 @@ def load(run: str | Path, weights: Literal["last", "best"] = "last") -> "LoadedM
     weights: `last`, or `best`: those chosen on val_ood. Of a run that is not finished, `last` is the newest checkpoint.
     InputError (a ValueError) where there is no such run or no such weights, in one line with the fix.
     """
-    from dualenc.loading import load_model
+    from dualenc.run import check_run
+
+    check_run(Path(run), weights=weights)
+
+    from dualenc.loading import load_model  # imports torch, which takes seconds
 
     return load_model(Path(run), weights=weights)

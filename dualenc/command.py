@@ -37,7 +37,10 @@ def read_command(argv: Sequence[str], options: type[T], *, names: Sequence[str],
 
     `-h` or `--help` prints `about` and the options, and leaves with exit code 0. InputError for a missing argument or
     an unknown option.
+
+    about: the tool's docstring; its first line that begins with `python -m` is the usage.
     """
+    usage = next(line.strip() for line in about.splitlines() if line.strip().startswith("python -m "))
     if {"-h", "--help"} & set(argv):
         print(f"{about.strip()}\n\n{configs.help_text(options)}")
         raise SystemExit(EXIT_OK)
@@ -45,5 +48,5 @@ def read_command(argv: Sequence[str], options: type[T], *, names: Sequence[str],
     for name, argument in zip(names, [*given, *[""] * len(names)]):
         if not argument or "=" in argument:
             found = f"{argument!r} stands where it should" if argument else "it is missing"
-            raise InputError(f"{name}: {found}; usage: {' '.join(names)} [key=value ...], see --help")
+            raise InputError(f"{name}: {found}; usage: {usage}")
     return given, configs.load(options, None, argv[len(names) :])

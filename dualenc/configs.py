@@ -18,6 +18,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,13 +26,16 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, MissingMandatoryValue, OmegaConfBaseException
 
 from dualenc.errors import InputError
 
 T = TypeVar("T")
 
+BOUNDS = ("minimum", "maximum", "above", "below")
+
 BASE_KEY = "base"
+WANDB_PROJECT = r"[^/\\#?%:]{1,128}"  # the project names that wandb takes
 
 
 def field(
@@ -42,14 +46,19 @@ def field(
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
+    below: float | None = None,
+    pattern: str | None = None,
+    expected: str | None = None,
 ) -> Any:
     """A dataclass field with one line of help.
 
     `default` is a plain value (lists and dicts are copied per instance) or a dataclass: a subtree.
     `identity=False` marks a field (or a whole subtree) that does not change the result and is left out of the
-    hash. `minimum` and `maximum` are inclusive bounds of a number, `above` is an exclusive lower bound.
+    hash. `minimum` and `maximum` are inclusive bounds of a number, `above` and `below` exclusive ones. `pattern` is a
+    regular expression that a text must match as a whole, `expected` says in words what that is ("letters and digits").
     """
-    metadata = {"help": help, "identity": identity, "minimum": minimum, "maximum": maximum, "above": above}
+    bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
+    metadata = {"help": help, "identity": identity, **bounds, "pattern": pattern, "expected": expected}
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
     if isinstance(default, (list, dict)):
@@ -63,7 +72,8 @@ def load(cls: type[T], path: Path | str | None, overrides: Sequence[str] = ()) -
     A file or `key={...}` replaces a mapping with free keys as a whole; `key.name=value` sets one entry.
 
     Raises:
-        InputError: unreadable file, unknown key, wrong type, number out of range; one line with key and fix.
+        InputError: unreadable file, unknown key, wrong type, number out of range, text that its pattern does not
+            admit, `${...}` (a config means the same everywhere); one line with key and fix.
     """
     config = OmegaConf.structured(cls)
     if path is not None:
@@ -78,7 +88,7 @@ def load(cls: type[T], path: Path | str | None, overrides: Sequence[str] = ()) -
     except OmegaConfBaseException as error:
         raise InputError(f"{error.full_key}: {_first_line(error)}") from None
     assert isinstance(obj, cls)
-    _check_ranges(obj, "")
+    _check_values(obj, "")
     return obj
 
 
@@ -172,24 +182,27 @@ def type_name(kind: Any) -> str:
 
 def _read_layers(path: Path) -> list[dict[str, Any]]:
     """The file's mapping, preceded by its base's when it names one."""
-    mapping = _read_yaml(path)
+    mapping = read_yaml(path)
     base = mapping.pop(BASE_KEY, None)
     if base is None:
         return [mapping]
     if not isinstance(base, str):
         raise InputError(f"{BASE_KEY}: in {path}: expected the path of a YAML file relative to it, got {base!r}")
-    parent = _read_yaml(path.parent / base)
+    parent = read_yaml(path.parent / base)
     if BASE_KEY in parent:
         raise InputError(f"{BASE_KEY}: {path.parent / base} has a base itself; inherit one level deep only")
     return [parent, mapping]
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file as it is written, nothing looked up. InputError where it cannot be read."""
     try:
         config = OmegaConf.load(path)
         mapping = OmegaConf.to_container(config, resolve=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such config file; give the path of a YAML file") from None
+    except GrammarParseError as error:
+        raise InputError(f"{error.full_key}: in {path}: {_NO_INTERPOLATION}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise InputError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     except OSError as error:
@@ -217,6 +230,7 @@ def _merge(node: DictConfig, cls: type, layer: Mapping[Any, Any], prefix: str, *
 
 def _set(node: DictConfig, name: str, value: Any, kind: Any, prefix: str, *, root: type) -> None:
     key = f"{prefix}{name}"
+    _refuse_interpolation(key, value)
     entry_kind = get_args(kind)[1] if get_origin(kind) is dict else None
     try:
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
@@ -240,6 +254,7 @@ def _override(config: DictConfig, cls: type, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"{override}: expected key=value")
+    _refuse_interpolation(key, text)
     try:
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]  # type: ignore
     except (yaml.YAMLError, OmegaConfBaseException) as error:
@@ -270,6 +285,18 @@ def _with_entry(node: Any, kind: Any, rest: list[str], value: Any, key: str) -> 
     return mapping  # type: ignore[return-value]
 
 
+_NO_INTERPOLATION = "holds ${...}, which would read this machine's settings into the run; write the value itself"
+
+
+def _refuse_interpolation(key: str, value: Any) -> None:
+    """Refuses `${...}` in a value, and anywhere inside it: an environment must not leak into a run."""
+    if isinstance(value, str) and "${" in value:
+        raise InputError(f"{key}: {_NO_INTERPOLATION}")
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in inner:
+        _refuse_interpolation(f"{key}.{name}", entry)
+
+
 def _invalid(key: str, value: Any, kind: Any) -> str:
     return f"{key}: {_show(value)} is not valid; expected {type_name(kind)}"
 
@@ -291,38 +318,49 @@ def _unknown_key(key: str, prefix: str, siblings: list[str], root: type) -> str:
 # --- checking and showing --------------------------------------------------------------------------------
 
 
-def _check_ranges(obj: Any, prefix: str) -> None:
+def _check_values(obj: Any, prefix: str) -> None:
     for item in dataclasses.fields(obj):
         key, value = prefix + item.name, getattr(obj, item.name)
         if dataclasses.is_dataclass(value):
-            _check_ranges(value, key + ".")
+            _check_values(value, key + ".")
             continue
         entries = value.items() if isinstance(value, dict) else [(None, value)]
         for name, entry in entries:
             if dataclasses.is_dataclass(entry):
-                _check_ranges(entry, f"{key}.{name}.")
-            for number in entry if isinstance(entry, (list, tuple)) else [entry]:
-                if isinstance(number, (int, float)) and not isinstance(number, bool):
-                    _check_number(key if name is None else f"{key}.{name}", number, item.metadata)
+                _check_values(entry, f"{key}.{name}.")
+            for single in entry if isinstance(entry, (list, tuple)) else [entry]:
+                full_key = key if name is None else f"{key}.{name}"
+                if isinstance(single, (int, float)) and not isinstance(single, bool):
+                    _check_number(full_key, single, item.metadata)
+                elif isinstance(single, str):
+                    _check_text(full_key, single, item.metadata)
 
 
 def _check_number(key: str, number: float, metadata: Mapping[str, Any]) -> None:
-    minimum, maximum, above = (metadata.get(bound) for bound in ("minimum", "maximum", "above"))
+    minimum, maximum, above, below = (metadata.get(bound) for bound in BOUNDS)
     inside = (
         math.isfinite(number)
         and (minimum is None or number >= minimum)
         and (maximum is None or number <= maximum)
         and (above is None or number > above)
+        and (below is None or number < below)
     )
     if not inside:
         raise InputError(f"{key}: {number} is out of range; give a number {_range_text(metadata) or 'that is finite'}")
 
 
+def _check_text(key: str, text: str, metadata: Mapping[str, Any]) -> None:
+    pattern = metadata.get("pattern")
+    if pattern is not None and not re.fullmatch(pattern, text):
+        raise InputError(f"{key}: {_show(text)} is not valid; give {metadata['expected'] or pattern}")
+
+
 def _range_text(metadata: Mapping[str, Any]) -> str:
-    minimum, maximum, above = (metadata.get(bound) for bound in ("minimum", "maximum", "above"))
+    """What the metadata of a field admits, in words."""
+    minimum, maximum, above, below = (metadata.get(bound) for bound in BOUNDS)
     if minimum is not None and maximum is not None:
         return f"from {minimum} to {maximum}"
-    parts = [("at least", minimum), ("above", above), ("at most", maximum)]
+    parts = [("at least", minimum), ("above", above), ("at most", maximum), ("below", below)]
     return " and ".join(f"{word} {bound}" for word, bound in parts if bound is not None)
 
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from dualenc.command import DataOptions, read_command
 from dualenc.configs import field
-from dualenc.errors import EXIT_OK, InputError, run_cli
+from dualenc.errors import EXIT_OK, InputError, check_output, run_cli
+from dualenc.report import read_summary
+from dualenc.run import check_run
 from dualenc.scenes import SPLITS
 
 if TYPE_CHECKING:
@@ -90,25 +92,25 @@ def main(argv: list[str]) -> int:
         raise InputError(f"SPLIT: {split!r} is unknown; use one of {', '.join(SPLITS)}")
     base = out.removesuffix(".safetensors")
     files = {kind: Path(f"{base}.{kind}") for kind in ("safetensors", "json")}
+    check_run(Path(run), weights=options.weights)
+    read_summary(Path(run), ["dataset"])
     _check_places(files.values(), overwrite=options.overwrite)
-
-    from safetensors.torch import save_file
 
     from dualenc import load
     from dualenc.build import describe_data
-    from dualenc.files import atomic_path, write_json
-    from dualenc.hardware import device_of, set_up_torch
+    from dualenc.files import write_json
+    from dualenc.hardware import device_for_use, set_up_torch
     from dualenc.reopen import reopen
+    from dualenc.weights import write_tensors
 
     loaded = load(run, options.weights)
     set_up_torch(loaded.config)
     source = reopen(loaded, options.data.path)
-    tensors, texts = embed(loaded.to(device_of(loaded.config)), source, split)
+    tensors, texts = embed(loaded.to(device_for_use(loaded.config)), source, split)
     origin = {"run": loaded.folder.resolve().name, "weights": loaded.weights, "samples": loaded.samples}
     about_data = {"split": split, "dataset": describe_data(source), "logit_scale": loaded.logit_scale}
     write_json(files["json"], {**origin, **about_data, **texts}, indent=None)
-    with atomic_path(files["safetensors"]) as temporary:
-        save_file(tensors, temporary)
+    write_tensors(files["safetensors"], tensors)
     print(*files.values(), sep="\n")
     return EXIT_OK
 
@@ -116,8 +118,7 @@ def main(argv: list[str]) -> int:
 def _check_places(files: Iterable[Path], *, overwrite: bool) -> None:
     """Refuses places that cannot be written, or that are taken, before the work is done."""
     for file in files:
-        if not file.parent.is_dir():
-            raise InputError(f"OUT: the folder {file.parent} does not exist; create it first")
+        check_output(file, key="OUT")
         if file.exists() and not overwrite:
             raise InputError(f"OUT: {file} exists; choose another name, or say overwrite=true")
 

@@ -1,7 +1,9 @@
 """A clear no: how every entry point says that an input is wrong (one line, exit code 2)."""
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
@@ -10,6 +12,16 @@ EXIT_INTERRUPTED = 130
 
 class InputError(ValueError):
     """Something the user gave is wrong. The message is one line that names the key, file or word and the fix."""
+
+
+def check_output(path: Path, *, key: str) -> None:
+    """Refuses, before any long work, a place where no file (or new folder) `path` can be written; names `key`."""
+    if path.is_dir():
+        raise InputError(f"{key}: {path} is a folder; give the path of a file")
+    if not path.parent.exists():
+        raise InputError(f"{key}: the folder {path.parent} does not exist; create it first")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{key}: {path.parent} is no folder that can be written to; choose another place")
 
 
 def run_cli(main: Callable[[list[str]], int | None]) -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from dualenc.command import DataOptions, read_command
 from dualenc.configs import field, short_hash
-from dualenc.errors import EXIT_OK, InputError, run_cli
+from dualenc.errors import EXIT_OK, check_output, run_cli
+from dualenc.report import read_summary, results_text
+from dualenc.run import check_run
 
 if TYPE_CHECKING:
     from dualenc.loading import LoadedModel
@@ -32,13 +34,13 @@ def evaluate(loaded: "LoadedModel", *, path: str | None = None) -> dict[str, Any
     """
     from dualenc.build import describe_data
     from dualenc.evaluation import make_evaluator, with_prefix
-    from dualenc.hardware import device_of, set_up_torch
+    from dualenc.hardware import device_for_use, set_up_torch
     from dualenc.reopen import reopen
 
     config = loaded.config
     set_up_torch(config)
     source = reopen(loaded, path)
-    loaded.to(device_of(config))
+    loaded.to(device_for_use(config))
     results = make_evaluator(config, loaded.model, source).all_splits()
     return {
         "run": loaded.folder.resolve().name,
@@ -53,31 +55,24 @@ def main(argv: list[str]) -> int:
     """Evaluates, writes the result and prints it."""
     about = __doc__ or ""
     (run,), options = read_command(argv, EvaluateOptions, names=["RUN"], about=about)
+    check_run(Path(run), weights=options.weights)
+    read_summary(Path(run), ["dataset"])
+    folder = Path(run) / "evaluations"
+    default = folder / "NAME-HASH.json" if folder.exists() else folder
+    check_output(Path(options.out) if options.out else default, key="out")
 
     from dualenc import load
     from dualenc.files import write_json
-    from dualenc.report import results_text
 
-    loaded = load(run, options.weights)
-    folder = Path(options.out).parent if options.out else Path(run) / "evaluations"
-    _check_writable(folder, make=not options.out)
-    result = evaluate(loaded, path=options.data.path)
+    result = evaluate(load(run, options.weights), path=options.data.path)
+    if not options.out:
+        folder.mkdir(exist_ok=True)
     measured = {name: result[name] for name in ("weights", "samples", "dataset")}
     file = Path(options.out) if options.out else folder / f"{result['dataset']['name']}-{short_hash(measured)}.json"
     write_json(file, result)
     print(results_text(result))
     print(file)
     return EXIT_OK
-
-
-def _check_writable(folder: Path, *, make: bool) -> None:
-    """Refuses an impossible place for the result before the work is done."""
-    import os
-
-    if make:
-        folder.mkdir(exist_ok=True)
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f"out: {folder} is no folder that can be written to; give another file with out=FILE")
 
 
 if __name__ == "__main__":

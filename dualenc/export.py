@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dualenc.command import ModelOptions, read_command
-from dualenc.errors import EXIT_OK, InputError, run_cli
-from dualenc.files import TEMPORARY, atomic_write, fsync_folder, read_json, write_json
+from dualenc.errors import EXIT_OK, InputError, check_output, run_cli
+from dualenc.files import TEMPORARY, atomic_write, fsync_folder, write_json
+from dualenc.report.folder import read_summary
 from dualenc.report.results import EDITS, format_count, format_number, measured_splits
 from dualenc.report.wording import SPLIT_MEANING
+from dualenc.run import SPEC, check_run
 
 if TYPE_CHECKING:
     from dualenc.loading import LoadedModel
 
-SUMMARY = "summary.json"
+SUMMARY_KEYS = ("name", "hash", "samples", "best", "dataset", "num_parameters", "command")
 CARD = "README.md"
 
 ROWS = (
@@ -82,28 +84,37 @@ scores = model.logit_scale * scenes @ queries.T
 
 Made by
 
-    {command}
+```bash
+{command}
+```
 """
 
 
 def export(loaded: "LoadedModel", out: Path) -> None:
     """Writes the folder `out`. InputError where it exists, or where the run is not finished."""
-    from dualenc.loading import EXPORTED, SPEC
+    from dualenc.loading import EXPORTED
     from dualenc.weights import save_weights
 
-    if out.exists():
-        raise InputError(f"OUT: {out} exists; choose another name")
-    if not (loaded.folder / SUMMARY).exists():
-        raise InputError(
-            f"RUN: {loaded.folder} holds no {SUMMARY}, so there is no finished run to export; "
-            "run its python -m dualenc.fit to the end"
-        )
-    summary = read_json(loaded.folder / SUMMARY)
+    summary = check_export(loaded.folder, out)
     with atomic_folder(out) as folder:
         save_weights(folder / EXPORTED, loaded.model, samples=loaded.samples)
         write_json(folder / SPEC, {**loaded.spec.to_dict(), "weights": loaded.weights})
         atomic_write(folder / "config.yaml", (loaded.folder / "config.yaml").read_bytes())
         atomic_write(folder / CARD, card(loaded, summary))
+
+
+def check_export(run: Path, out: Path) -> dict[str, Any]:
+    """The summary of a finished run. InputError where the folder `out` cannot be made from it; needs no torch."""
+    if out.exists():
+        raise InputError(f"OUT: {out} exists; choose another name")
+    check_output(out, key="OUT")
+    summary = read_summary(run, SUMMARY_KEYS)
+    if not summary:
+        raise InputError(
+            f"RUN: {run} holds no summary.json, so there is no finished run to export; "
+            "run its python -m dualenc.fit to the end"
+        )
+    return summary
 
 
 @contextlib.contextmanager
@@ -167,6 +178,8 @@ def _metrics(metrics: dict[str, Any]) -> str:
 def main(argv: list[str]) -> int:
     """Exports a run and prints the folder's path."""
     (run, out), options = read_command(argv, ModelOptions, names=["RUN", "OUT"], about=__doc__ or "")
+    check_run(Path(run), weights=options.weights)
+    check_export(Path(run), Path(out))
 
     from dualenc import load
 

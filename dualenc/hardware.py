@@ -3,10 +3,12 @@
 import logging
 import os
 import warnings
+from typing import Literal
 
 import torch
 
 from dualenc.config import Config
+from dualenc.errors import InputError
 
 
 def set_up_torch(config: Config) -> None:
@@ -21,7 +23,24 @@ def set_up_torch(config: Config) -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
+def accelerator_of(config: Config) -> Literal["cpu", "gpu"]:
+    """What a run trains on: `auto` is CUDA where there is a device, else the CPU (never another kind of device).
+
+    InputError where `gpu` is asked for and there is no CUDA device.
+    """
+    asked = config.trainer.accelerator
+    if asked == "gpu" and not torch.cuda.is_available():
+        raise InputError(
+            "trainer.accelerator: gpu, but torch finds no CUDA device; use trainer.accelerator=auto or cpu"
+        )
+    return "gpu" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
 def device_of(config: Config) -> torch.device:
-    """The device that a single process evaluates and embeds on."""
-    use_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")
+    """The device of a training in one process. InputError as `accelerator_of`."""
+    return torch.device("cuda" if accelerator_of(config) == "gpu" else "cpu")
+
+
+def device_for_use(config: Config) -> torch.device:
+    """The device on which a trained model is used: that of its training, or the CPU where this machine has no GPU."""
+    return device_of(config) if torch.cuda.is_available() else torch.device("cpu")

@@ -16,7 +16,7 @@ from dualenc.data.queries import SymbolicQueries, SymbolicScenes, pad_to_common_
 from dualenc.errors import InputError
 from dualenc.files import read_json
 from dualenc.models import DualEncoder
-from dualenc.run import RunFolder, read_config
+from dualenc.run import SPEC, RunFolder, read_config
 from dualenc.scenes import ConceptSpace, Grammar, Scenes, Tokenizer
 from dualenc.weights import BEST, FINAL, model_weights, newest_checkpoint, read_weights
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 EXPORTED = "model.safetensors"  # in an exported folder, in place of the run folder's weights
-SPEC = "model.json"
 
 SceneInput = Union[np.ndarray, Tensor, Scenes, "Sequence[Image | np.ndarray]"]
 
@@ -138,18 +137,10 @@ class LoadedModel:
 
 
 def load_model(folder: Path, *, weights: str) -> LoadedModel:
-    """See `dualenc.load`."""
-    if weights not in ("last", "best"):
-        raise InputError(f"weights: {weights!r} is unknown; use last or best")
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such run folder; give one that python -m dualenc.fit or dualenc.export has made"
-        )
+    """See `dualenc.load`; the folder has passed `dualenc.run.check_run`."""
     try:
         stored = read_json(folder / SPEC)
         spec = ModelSpec.from_dict(stored)
-    except FileNotFoundError:
-        raise InputError(f"{folder}: holds no {SPEC}, so it is no run; give a folder like runs/NAME-HASH") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder / SPEC}: is not readable ({type(error).__name__}: {error}); use the dualenc that wrote it"

@@ -9,6 +9,7 @@ segments with one id would restart their steps at 0.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dualenc.errors import InputError, run_cli
+from dualenc.configs import WANDB_PROJECT
+from dualenc.errors import InputError, one_line, run_cli
 from dualenc.files import Claim, fsync_folder
 from dualenc.report.folder import Run, read_run
 
@@ -28,7 +30,12 @@ PROJECT = "dualenc"
 USAGE = "python -m dualenc.sync RUN [RUN...] [project=NAME]"
 EXAMPLE_COLUMNS = ("split", "index", "picture", "caption_preferred", "caption_true", "score_preferred", "score_true")
 # The child starts with this: a process of its own keeps wandb's service, hooks and environment out of the training.
-_CHILD = "import sys; from pathlib import Path; from dualenc.sync import write_run; write_run(*map(Path, sys.argv[1:]))"
+_CHILD = """
+from pathlib import Path
+from dualenc.errors import run_cli
+from dualenc.sync import write_run
+run_cli(lambda folders: write_run(*map(Path, folders)))
+"""
 
 
 def export_offline(run_dir: Path) -> Path:
@@ -37,7 +44,8 @@ def export_offline(run_dir: Path) -> Path:
     The new run is written aside and renamed, after the old one is gone: whatever kills this, never do two offline runs
     with one id lie there, nor a half-written one under the final name. Nothing outside the run folder is written,
     nothing is sent. Pictures lie in `RUN/wandb/artifacts-*`, to which the run refers by absolute path; after moving
-    the run folder, export again (the upload always does). `InputError` where the folder holds no metrics.
+    the run folder, export again (the upload always does). `InputError` where the folder holds no metrics or
+    wandb fails.
     """
     run_dir = Path(run_dir).resolve()
     run = read_run(run_dir)
@@ -155,17 +163,23 @@ def _start(
         x_disable_machine_info=True,
         x_save_requirements=False,
     )
-    run = wandb.init(
-        project=project,
-        id=run_id,
-        name=name,
-        dir=folder,
-        config=dict(config),
-        mode=mode,
-        resume="allow",
-        reinit="finish_previous",
-        settings=settings,
-    )
+    try:
+        run = wandb.init(
+            project=project,
+            id=run_id,
+            name=name,
+            dir=folder,
+            config=dict(config),
+            mode=mode,
+            resume="allow",
+            reinit="finish_previous",
+            settings=settings,
+        )
+    except (wandb.Error, ValueError) as error:
+        raise InputError(
+            f"logging.wandb: wandb cannot start a run: {one_line(error)}; see logging.project, wandb login and the "
+            "network, or set logging.wandb=disabled"
+        ) from None
     run.define_metric("samples")
     run.define_metric("*", step_metric="samples")
     return run
@@ -203,7 +217,8 @@ def _run_child(run_dir: Path, staging: Path, artifacts: Path) -> None:
     command = [sys.executable, "-c", _CHILD, str(run_dir), str(staging)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"wandb could not write the offline run of {run_dir}:\n{done.stderr.strip()}")
+        reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1].removeprefix("error: ")
+        raise InputError(f"{run_dir}: wandb could not write the offline run: {reason}")
 
 
 def _fsync(file: Path) -> None:
@@ -225,7 +240,12 @@ def main(argv: list[str]) -> None:
     projects = [argument.removeprefix("project=") for argument in argv if argument.startswith("project=")]
     runs = [Path(argument) for argument in argv if not argument.startswith("project=")]
     if not runs or len(projects) > 1:
-        raise InputError(f"give at least one run folder and at most one project: {USAGE}")
+        raise InputError(f"{'project: is given twice' if runs else 'RUN: it is missing'}; usage: {USAGE}")
+    for project in projects:
+        if not re.fullmatch(WANDB_PROJECT, project):
+            raise InputError(
+                f"project: {project!r} is no project name; wandb takes at most 128 characters, no / \\ # ? % :"
+            )
     for run_dir in runs:
         read_run(run_dir)
     for run_dir in runs:

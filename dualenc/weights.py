@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dualenc.errors import InputError
-from dualenc.files import atomic_path
+from dualenc.files import atomic_write
 from dualenc.models import DualEncoder
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.safetensors"  # in the folder `checkpoints`
@@ -20,15 +20,24 @@ FINAL = "weights.safetensors"  # in the run folder, once the training is complet
 def save_weights(path: Path, model: DualEncoder, *, samples: int) -> None:
     """Writes the weights as safetensors, atomically, with the number of samples they were trained on."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={"samples": str(samples)})
+    write_tensors(path, state, metadata={"samples": str(samples)})
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], *, metadata: dict[str, str] | None = None) -> None:
+    """Writes tensors on the CPU as safetensors, atomically, readable as every other file (its own writer is not)."""
+    atomic_write(path, save(tensors, metadata=metadata))
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], int]:
-    """What `save_weights` wrote: tensors by name, and samples. InputError where the file is damaged."""
+    """What `save_weights` wrote: tensors by name, and samples. InputError where the file is damaged, or another's."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, int(file.metadata()["samples"])  # noqa: SIM118
+            samples = (file.metadata() or {}).get("samples", "")
+            if not samples.isdecimal():
+                raise InputError(
+                    f"{path}: does not say after how many samples, so dualenc did not write it; restore it"
+                )
+            return {name: file.get_tensor(name) for name in file.keys()}, int(samples)  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path}: these weights are damaged ({error}); restore the file") from None
 

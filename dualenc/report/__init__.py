@@ -10,12 +10,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dualenc.errors import InputError
+from dualenc.errors import check_output
 from dualenc.files import atomic_write
-from dualenc.report.folder import Run, read_run
-from dualenc.report.results import results_table, results_text
+from dualenc.report.folder import Run, read_run, read_summary
+from dualenc.report.results import results_text
 
-__all__ = ["Run", "read_run", "results_table", "results_text", "write_report"]
+__all__ = ["Run", "read_run", "read_summary", "results_text", "write_report"]
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -29,12 +29,11 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     from dualenc.report.page import run_page
 
     folders = [Path(run) for run in runs]
-    read = [read_run(folder) for folder in folders]
-    single = len(read) == 1
+    single = len(folders) == 1
     parent = folders[0] if single else Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
     out = out or parent / "report.html"
-    if not out.parent.is_dir():
-        raise InputError(f"out={out}: the folder {out.parent} does not exist; create it first")
+    read = [read_run(folder) for folder in folders]
+    check_output(out, key="out")
     page, drawings = run_page(read[0]) if single else compare_page(read)
     save_all(drawings, parent / "figures" if single else out.with_name(f"{out.stem}-figures"))
     atomic_write(out, page)

@@ -16,7 +16,7 @@ def main(argv: list[str]) -> None:
     outs = [argument.removeprefix("out=") for argument in argv if argument.startswith("out=")]
     runs = [Path(argument) for argument in argv if not argument.startswith("out=")]
     if not runs or len(outs) > 1:
-        raise InputError(f"give at least one run folder and at most one out: {USAGE}")
+        raise InputError(f"{'out: is given twice' if runs else 'RUN: it is missing'}; usage: {USAGE}")
     print(write_report(runs, Path(outs[0]) if outs else None))
 
 

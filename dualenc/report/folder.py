@@ -1,14 +1,13 @@
 """Reads a run folder, the only truth about a run: configuration, metric lines, summary, examples, confusion."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from dualenc.configs import read_yaml
 from dualenc.errors import InputError
 
 SPLITS = ("val", "ood", "mixed", "val_ood")  # the order of every table: what is reported first, the chooser last
@@ -37,7 +36,7 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """Metrics of the last weights: from the summary, or, while the run goes on, the newest value of each key."""
         if "metrics" in self.summary:
-            return dict(self.summary["metrics"])
+            return self.summary["metrics"]
         return {key: value for row in self.rows for key, value in row.items() if "/" in key}
 
     @property
@@ -61,9 +60,9 @@ def read_run(path: Path) -> Run:
     """The run in the folder `path`; `InputError` where there is none, where a file is damaged, or before any metric."""
     if not path.is_dir():
         raise InputError(f"{path}: no such run folder; give a folder that python -m dualenc.fit has made")
-    summary = _read_json(path / "summary.json", {})
-    rows = _read_lines(path / "metrics.jsonl")
-    if not summary.get("metrics") and not rows:
+    summary = read_summary(path)
+    rows = read_lines(path / "metrics.jsonl")
+    if not summary and not rows:
         raise InputError(f"{path}: no metrics yet; train first with python -m dualenc.fit CONFIG")
     name, _, identity = path.resolve().name.rpartition("-")
     examples = path / "examples"
@@ -71,10 +70,10 @@ def read_run(path: Path) -> Run:
         path=path,
         name=str(summary.get("name", name or identity)),
         hash=str(summary.get("hash", identity)),
-        config=_read_config(path / "config.yaml"),
+        config=read_yaml(path / "config.yaml") if (path / "config.yaml").exists() else {},
         rows=rows,
         summary=summary,
-        segments=_read_lines(path / "segments.jsonl"),
+        segments=read_lines(path / "segments.jsonl"),
         examples={s: found for s in SPLITS if (found := _read_json(examples / f"{s}.json", []))},
         confusion=_read_json(path / "confusion" / "confusion.json", {}),
     )
@@ -105,24 +104,37 @@ def _read_json(path: Path, default: Any) -> Any:
         raise InputError(f"{path}: not valid JSON ({error}); restore the file or run the training again") from error
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file. A last line without its newline was torn by a kill and is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise InputError(f"{path} line {number}: not valid JSON; remove the line") from error
-    return rows
+def read_summary(folder: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """`summary.json` of a run folder; empty while the run is not finished.
 
-
-def _read_config(path: Path) -> dict[str, Any]:
+    InputError where it is damaged, or holds no metrics by name or not all of `keys`.
+    """
+    path = folder / "summary.json"
+    summary = _read_json(path, {})
     if not path.is_file():
         return {}
-    tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: not a tree of keys; restore the file from the run")
-    return {str(key): value for key, value in tree.items()}
+    lacking = [key for key in ("metrics", *keys) if not isinstance(summary, dict) or key not in summary]
+    if lacking or not isinstance(summary["metrics"], dict):
+        raise InputError(
+            f"{path}: holds no {', '.join(lacking) or 'metrics by name'}; restore the file, or remove it and run the "
+            "same python -m dualenc.fit again"
+        )
+    return summary
+
+
+def read_lines(path: Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; none where it is missing. A last line without its newline was torn by a kill
+    and is left out. InputError names another line that is damaged, or that holds not all of `keys`.
+    """
+    if not path.is_file():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise InputError(f"{path} line {number}: not valid JSON; remove the line") from None
+        if not isinstance(row, dict) or any(key not in row for key in keys):
+            raise InputError(f"{path} line {number}: not an object{' with ' * bool(keys)}{', '.join(keys)}; remove it")
+        rows.append(row)
+    return rows

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from dualenc.report import figures as draw
 from dualenc.report import html
@@ -239,7 +239,7 @@ def _card(folder: Path, scene: Mapping[str, Any]) -> str:
 def _origins(run: Run) -> str:
     command = run.summary.get("command")
     shown = f"<pre>{text(command)}</pre>" if command else ""
-    config = f"<pre>{text(OmegaConf.to_yaml(OmegaConf.create(run.config)))}</pre>" if run.config else ""
+    config = f"<pre>{text(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True))}</pre>" if run.config else ""
     columns = list(dict.fromkeys(key for segment in run.segments for key in segment))
     rows = [[text(_words(segment.get(key))) for key in columns] for segment in run.segments]
     segments = html.table([text(c.replace("_", " ")) for c in columns], rows, kind="left")

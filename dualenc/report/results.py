@@ -1,9 +1,7 @@
-"""The headline numbers as rows, and as the tables printed at the end of a training."""
+"""The headline numbers as rows, and as the table printed at the end of a training."""
 
 from collections.abc import Mapping
 from typing import Any
-
-from rich.table import Table
 
 from dualenc.report.folder import measured_splits
 
@@ -48,23 +46,10 @@ def results_rows(metrics: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _headings() -> list[str]:
-    return ["split", *(name for name, _ in COLUMNS), "chance (concept / object)", "candidates"]
-
-
-def results_table(summary: Mapping[str, Any]) -> Table:
-    """The headline table of a `summary.json` for a terminal (last weights)."""
-    table = Table(title=f"{summary.get('name', 'run')} after {summary.get('samples', 0):,} samples")
-    for heading in _headings():
-        table.add_column(heading, justify="left" if heading == "split" else "right")
-    for row in results_rows(summary.get("metrics", {})):
-        table.add_row(*row)
-    return table
-
-
 def results_text(summary: Mapping[str, Any]) -> str:
     """The headline table of a `summary.json` as plain aligned text, for logs."""
-    rows = [_headings(), *results_rows(summary.get("metrics", {}))]
+    headings = ["split", *(name for name, _ in COLUMNS), "chance (concept / object)", "candidates"]
+    rows = [headings, *results_rows(summary.get("metrics", {}))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -76,18 +76,23 @@ def test_files_are_not_overwritten_unless_asked(
     assert [path.name for path in tmp_path.iterdir()] == ["out.safetensors"]
     assert out.read_text() == "mine"
 
-    def fail(tensors: Any, path: Path) -> None:
-        path.write_text("half")
-        raise OSError(28, "No space left on device", str(path))
+    write = Path.write_bytes
+
+    def fail(path: Path, data: bytes) -> None:
+        write(path, data[: len(data) // 2])
+        if ".safetensors" in path.name:
+            raise OSError(28, "No space left on device", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr("safetensors.torch.save_file", fail)
+        patched.setattr(Path, "write_bytes", fail)
         with pytest.raises(OSError, match="No space"):
             run_embed(symbolic_run, "val", out, "overwrite=true")
     assert out.read_text() == "mine"
     assert not list(tmp_path.glob("*.tmp-*"))
     tensors, _ = run_embed(symbolic_run, "val", out, "overwrite=true")
     assert tensors["scenes"].shape == (40, 64)
+    modes = {path.suffix: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert modes[".safetensors"] == modes[".json"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dualenc import evaluate
+from dualenc import embed, evaluate, export
 from dualenc.build import build_source, model_spec
 from dualenc.data import Dataset, Source
 from dualenc.errors import InputError
@@ -79,11 +79,11 @@ def test_another_dataset_is_read_in_the_model_s_vocabulary(
     other = copy_of(flat_data)
     shutil.rmtree(other / ".cache", ignore_errors=True)
     meta = json.loads((other / "dataset.json").read_text())
-    edit_json(other / "dataset.json", vocabulary=meta["vocabulary"][::-1], hash="0123456789", name="reversed")
+    edit_json(other / "dataset.json", vocabulary=meta["vocabulary"][::-1], name="reversed")
     out = tmp_path / "result.json"
     result, _, file = run_evaluate(capsys, flat_run, f"data.path={other}", f"out={out}")
     assert file == out
-    assert (result["dataset"]["name"], result["dataset"]["hash"]) == ("reversed", "0123456789")
+    assert (result["dataset"]["name"], result["dataset"]["hash"]) == ("reversed", meta["hash"])
     assert result["metrics"] == measured(json.loads((flat_run / "summary.json").read_text())["metrics"])
 
 
@@ -144,8 +144,63 @@ def test_data_that_is_no_longer_what_the_run_saw_is_refused(flat_run: Path, copy
     assert "data.path=" in message
 
 
-def test_a_place_that_cannot_be_written_is_refused_first(flat_run: Path, tmp_path: Path) -> None:
-    assert "out" in refusal(flat_run, f"out={tmp_path / 'nowhere' / 'result.json'}", "data.path=nowhere")
+def test_a_place_that_cannot_be_written_is_refused_first(
+    flat_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("dualenc.load", lambda *_: pytest.fail("loaded"))
+        assert "out: " in refusal(flat_run, f"out={tmp_path / 'nowhere' / 'result.json'}", "data.path=nowhere")
+        assert f"out: {tmp_path} is a folder" in refusal(flat_run, f"out={tmp_path}")
+        patched.setattr("dualenc.errors.os.access", lambda *_: False)
+        assert f"out: {flat_run}" in refusal(flat_run)
+
+
+def test_a_refused_evaluation_leaves_nothing_behind(flat_run: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(flat_run)
+    shutil.rmtree(folder / "evaluations", ignore_errors=True)
+    before = sorted(folder.rglob("*"))
+    assert "no dataset.json" in refusal(folder, "data.path=nowhere")
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [("{", "not valid JSON"), ('{"name": "x"}', "holds no metrics, "), ('{"metrics": {}}', "holds no .*dataset")],
+)
+def test_a_damaged_summary_is_refused_by_every_tool(
+    flat_run: Path, copy_of: CopyOf, tmp_path: Path, content: str, part: str
+) -> None:
+    folder = copy_of(flat_run)
+    (folder / "summary.json").write_text(content)
+    for tool, arguments in ((evaluate, []), (embed, ["val", tmp_path / "out"]), (export, [tmp_path / "out"])):
+        with pytest.raises(InputError, match=rf"summary\.json: {part}") as refused:
+            tool.main([str(folder), *map(str, arguments)])
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_run_is_refused_before_torch_is_imported(python: Callable[..., Any]) -> None:
+    script = """
+import sys
+import dualenc
+from dualenc import embed, evaluate, export
+from dualenc.errors import InputError
+calls = (
+    lambda: dualenc.load("nowhere-1"),
+    lambda: evaluate.main(["nowhere-1"]),
+    lambda: embed.main(["nowhere-1", "val", "out"]),
+    lambda: export.main(["nowhere-1", "out"]),
+)
+for call in calls:
+    try:
+        call()
+    except InputError as error:
+        print(error)
+    assert "torch" not in sys.modules
+"""
+    done = python("-c", script)
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(";")[0] for line in done.stdout.splitlines()] == ["nowhere-1: no such run folder"] * 4
 
 
 @pytest.mark.parametrize(
@@ -157,7 +212,11 @@ def test_the_command_line(tool: str, positional: list[str], python: Callable[...
         ([*positional, "weight=best"], "did you mean weights"),
         (positional[:-1], f"{'RUN' if tool == 'evaluate' else 'OUT'}: it is missing"),
         (["weights=best"], "RUN"),
-        *([(positional, "RUN: no such run folder")] if tool == "evaluate" else []),
+        (
+            [],
+            f"usage: python -m dualenc.{tool} {' '.join('SPLIT' if name == 'val' else name for name in positional)} [",
+        ),
+        (positional, "RUN: no such run folder"),
     ):
         done = python("-m", f"dualenc.{tool}", *arguments)
         assert (done.returncode, done.stdout) == (2, ""), arguments

@@ -70,7 +70,7 @@ def test_the_card_says_what_was_measured(flat_run: Path, tmp_path: Path, weights
     assert f"after {samples:,} training samples" in card
     assert "coverage 0.500" in card
     assert "color: gray, red, blue, green" in card
-    assert summary["command"] in card
+    assert f"```bash\n{summary['command']}\n```" in card
     assert dualenc.load(tmp_path / "model").weights == weights
     assert dualenc.load(tmp_path / "model").samples == samples
 

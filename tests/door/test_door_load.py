@@ -4,15 +4,17 @@ import json
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import dualenc
+from dualenc import hardware
+from dualenc.config import Config, TrainerConfig
 from dualenc.data import Dataset
 from dualenc.errors import InputError
 from dualenc.loading import LoadedModel
@@ -176,6 +178,40 @@ def same(model: LoadedModel, file: Path) -> bool:
     """Whether the model's weights are those of a safetensors file."""
     state, stored = model.model.state_dict(), load_file(file)
     return state.keys() == stored.keys() and all(torch.equal(state[name], stored[name]) for name in stored)
+
+
+def test_weights_are_readable_like_every_other_file(flat_run: Path) -> None:
+    modes = {path.name: path.stat().st_mode for path in (flat_run, flat_run / "checkpoints") for path in path.iterdir()}
+    assert modes["weights.safetensors"] == modes["best.safetensors"] == modes["config.yaml"]
+
+
+def test_weights_without_their_samples_are_refused(flat_run: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(flat_run)
+    best = folder / "checkpoints" / "best.safetensors"
+    tensors = load_file(best)
+    for metadata in (None, {"format": "pt"}, {"samples": "many"}):
+        save_file(tensors, best, metadata=metadata)
+        assert "after how many samples" in refusal(dualenc.load, folder, weights="best")
+
+
+@pytest.mark.parametrize(
+    ("asked", "cuda", "expected"),
+    [("auto", False, "cpu"), ("auto", True, "gpu"), ("cpu", True, "cpu"), ("gpu", True, "gpu"), ("gpu", False, None)],
+)
+def test_the_accelerator_is_cuda_or_the_cpu(
+    asked: Literal["auto", "cpu", "gpu"], cuda: bool, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    config = Config(trainer=TrainerConfig(accelerator=asked))
+    if expected is None:
+        assert "trainer.accelerator" in refusal(hardware.accelerator_of, config)
+        assert "trainer.accelerator" in refusal(hardware.device_of, config)
+        assert hardware.device_for_use(config).type == "cpu"  # a model trained elsewhere can still be used here
+        return
+    assert hardware.accelerator_of(config) == expected
+    device = {"gpu": "cuda", "cpu": "cpu"}[expected]
+    assert hardware.device_of(config).type == hardware.device_for_use(config).type == device
 
 
 def test_last_and_best_weights(symbolic_run: Path, symbolic_model: LoadedModel) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -185,19 +186,65 @@ def test_runs_that_differ_in_more_than_seeds_have_no_common_mean(make_run, tmp_p
     assert "standard deviation" not in write_report(paths).read_text()
 
 
+def write(folder: Path, name: str, content: str) -> None:
+    """A run folder with metrics, in which one file holds `content`."""
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text('{"step": 1, "samples": 8, "train/loss": 1.0}\n')
+    (folder / name).write_text(content)
+
+
+def test_the_page_shows_the_config_as_written_and_nothing_of_the_environment(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("DUALENC_SECRET", "hunter2")
+    run = make_run(tmp_path, splits=["ood"])
+    with open(run / "config.yaml", "a") as file:
+        file.write("note: ${oc.env:DUALENC_SECRET}\nbroken: ${nowhere}\n")
+    page = write_report([run]).read_text()
+    assert "note: ${oc.env:DUALENC_SECRET}" in page
+    assert "hunter2" not in page
+
+
+def test_the_page_shows_the_command_verbatim(make_run, tmp_path):
+    run = make_run(tmp_path, splits=["ood"])
+    summary = json.loads((run / "summary.json").read_text())
+    summary["command"] = "python -m dualenc.fit c.yaml 'data.symbolic.objects={2: 1}' 'run.name=a  b'"
+    (run / "summary.json").write_text(json.dumps(summary))
+    for runs in ([run], [run, run]):
+        page = write_report(runs).read_text()
+        assert summary["command"] in [unescape(shown) for shown in re.findall("<pre>(.*?)</pre>", page, flags=re.S)]
+
+
+@pytest.mark.parametrize("place", ["no/page.html", "file/page.html", "folder", "closed/page.html"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_drawn(make_run, tmp_path, monkeypatch, place):
+    run = make_run(tmp_path / "runs", splits=["ood"])
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr("dualenc.errors.os.access", lambda path, mode: Path(path).name != "closed")
+    monkeypatch.setattr("dualenc.report.page.run_page", lambda run: pytest.fail("drawn"))
+    with pytest.raises(InputError, match=r"^out: "):
+        main([str(run), f"out={tmp_path / place}"])
+
+
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
         (lambda folder: None, "no such run folder"),
         (lambda folder: folder.mkdir(), "no metrics yet"),
-        (lambda folder: (folder.mkdir(), (folder / "summary.json").write_text("{")), "summary.json: not valid JSON"),
-        (lambda folder: (folder.mkdir(), (folder / "metrics.jsonl").write_text("{}\n{\n{}\n")), "line 2"),
+        (lambda folder: write(folder, "summary.json", "{"), "summary.json: not valid JSON"),
+        (lambda folder: write(folder, "summary.json", '{"name": "x"}'), "summary.json: holds no metrics"),
+        (lambda folder: write(folder, "summary.json", '{"metrics": 3}'), "summary.json: holds no metrics by name"),
+        (lambda folder: write(folder, "summary.json", "3"), "summary.json: holds no metrics"),
+        (lambda folder: write(folder, "metrics.jsonl", "{}\n{\n{}\n"), "line 2: not valid JSON"),
+        (lambda folder: write(folder, "metrics.jsonl", "{}\n3\n"), "line 2: not an object"),
+        (lambda folder: write(folder, "config.yaml", "run: [1"), "config.yaml: not valid YAML: line 2"),
+        (lambda folder: write(folder, "config.yaml", "- 1"), "config.yaml: expected a mapping"),
     ],
 )
 def test_bad_folders_are_refused(tmp_path, prepare, message):
     prepare(tmp_path / "run-1")
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as refused:
         write_report([tmp_path / "run-1"])
+    assert "\n" not in str(refused.value)
     assert not (tmp_path / "run-1" / "report.html").exists()
 
 
@@ -214,6 +261,9 @@ def test_command_line_says_no_in_one_line_and_prints_the_path_last(make_run, tmp
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: nowhere-1: no such run folder")
     assert bad.stderr.count("\n") == 1
+    without = command(cwd=tmp_path)
+    assert (without.returncode, without.stdout) == (2, "")
+    assert without.stderr == "error: RUN: it is missing; usage: python -m dualenc.report RUN [RUN...] [out=FILE]\n"
     run = make_run(tmp_path, finished=False, splits=[])
     good = command(run.name, cwd=tmp_path)
     assert good.returncode == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import wandb
 from wandb.proto import wandb_internal_pb2
 
+from dualenc.configs import WANDB_PROJECT
 from dualenc.errors import InputError
-from dualenc.sync import LiveWandb, export_offline, upload
+from dualenc.sync import LiveWandb, export_offline, main, upload
 
 BLOCK = 32_768
 HEADER = 7  # of the file as of every record part
@@ -151,7 +154,7 @@ def test_exporting_again_replaces_the_earlier_run_unless_it_fails(make_run, tmp_
     assert first.parent == again.parent
     assert [line["train/loss"] for line in read_back(again)["history"] if "train/loss" in line] == [2.5, 2.25]
     monkeypatch.setattr("dualenc.sync._CHILD", "raise SystemExit('no space')")
-    with pytest.raises(RuntimeError, match="no space"):
+    with pytest.raises(InputError, match=r"could not write the offline run: no space$"):
         export_offline(run)
     assert sorted(path.name for path in (run / "wandb").iterdir()) == names
 
@@ -190,6 +193,35 @@ def test_upload_sends_a_fresh_export_and_says_when_it_cannot(make_run, tmp_path,
     with pytest.raises(InputError, match="wandb login"):
         upload(run)
     assert calls[1][-1] == str(exported)  # no project given: the one in the export
+
+
+BAD_PROJECTS = ("a/b", "a\\b", "a#b", "a?b", "a%b", "a:b", "", "x" * 129)
+
+
+def test_the_project_names_that_wandb_takes():
+    for project in ("a b", "dualenc", "x" * 128, "ü"):
+        assert re.fullmatch(WANDB_PROJECT, project)
+        wandb.Settings(project=project)
+    for project in BAD_PROJECTS:
+        assert not re.fullmatch(WANDB_PROJECT, project)
+        if project:
+            with pytest.raises(wandb.Error):
+                wandb.Settings(project=project)
+        with pytest.raises(InputError, match=r"^project: "):
+            main(["nowhere-1", f"project={project}"])
+
+
+def test_a_wandb_failure_is_one_line(make_run, tmp_path):
+    run = make_run(tmp_path, pictures=False, splits=[])
+    (run / "config.yaml").write_text("logging: {project: a/b}\n")
+    with pytest.raises(InputError, match="Invalid project name 'a/b'") as refused:
+        export_offline(run)
+    assert "\n" not in str(refused.value)
+    assert not list((run / "wandb").iterdir())
+    with pytest.raises(InputError, match="Invalid project name 'a/b'") as refused:
+        LiveWandb(tmp_path, {}, run_id="beef", project="a/b", mode="offline")
+    assert "logging.wandb=disabled" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_command_line_refuses_bad_input_in_one_line(tmp_path):
