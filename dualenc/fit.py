@@ -20,7 +20,7 @@ from dualenc import configs  # noqa: E402
 from dualenc.config import Config  # noqa: E402
 from dualenc.data.open import Data, open_data  # noqa: E402
 from dualenc.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, run_cli  # noqa: E402
-from dualenc.files import Claim, probe_folder, read_json  # noqa: E402
+from dualenc.files import Claim, probe_folder  # noqa: E402
 from dualenc.run import RunFolder  # noqa: E402
 
 USAGE = "usage: python -m dualenc.fit CONFIG [key=value ...]"
@@ -92,7 +92,7 @@ def claimed(path: Path, rank: int) -> Iterator[None]:
 
 def conclude(config: Config, run: RunFolder) -> None:
     """The report, the offline wandb run and the printed table of a complete run; what is there is not made again."""
-    from dualenc.report import results_text, write_report
+    from dualenc.report import read_summary, results_text, write_report
 
     report = run.path / "report.html"
     if config.run.report and not report.exists():
@@ -101,7 +101,7 @@ def conclude(config: Config, run: RunFolder) -> None:
         from dualenc.sync import export_offline
 
         export_offline(run.path)
-    print(results_text(read_json(run.summary)))
+    print(results_text(read_summary(run.path)))
     print(report if report.exists() else run.path)
 
 
