@@ -8,7 +8,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_gen import FORMAT_VERSION
@@ -37,6 +37,21 @@ class BrowseConfig:
 def browse(dataset: Path, options: BrowseConfig) -> Path:
     """Writes the page and returns its path. Raises InputError where the dataset is missing, newer or damaged."""
     description = _read_description(dataset)
+    try:
+        text = _page(dataset, description, options)
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise InputError(f"{dataset / DESCRIPTION}: is damaged ({problem}); make the dataset again") from None
+    out = Path(options.out) if options.out else dataset.with_name(f"{dataset.name}.html")
+    if out.is_dir():
+        raise InputError(f"out: {out} is a folder; give the path of a file")
+    atomic_write(out, text)
+    return out
+
+
+def _page(dataset: Path, description: dict[str, Any], options: BrowseConfig) -> str:
     splits = list(description["splits"])
     if options.split is not None and options.split not in splits:
         raise InputError(f"split: {options.split!r} is not in {dataset}; use one of {', '.join(splits)}")
@@ -44,11 +59,7 @@ def browse(dataset: Path, options: BrowseConfig) -> Path:
         split: list(_first_samples(dataset, description["splits"][split], options.num))
         for split in ([options.split] if options.split else splits)
     }
-    out = Path(options.out) if options.out else dataset.with_name(f"{dataset.name}.html")
-    if out.is_dir():
-        raise InputError(f"out: {out} is a folder; give the path of a file")
-    atomic_write(out, page(description, shown))
-    return out
+    return page(description, shown)
 
 
 def _read_description(dataset: Path) -> dict[str, Any]:
@@ -59,9 +70,9 @@ def _read_description(dataset: Path) -> dict[str, Any]:
         raise InputError(f"{dataset}: holds no {DESCRIPTION}; give the folder of a finished dataset") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{dataset / DESCRIPTION}: is damaged; make the dataset again") from None
-    if version > FORMAT_VERSION:
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise InputError(
-            f"{dataset}: has format version {version}, this program reads up to {FORMAT_VERSION}; update it"
+            f"{dataset}: has format version {version!r}, this program reads up to {FORMAT_VERSION}; update it"
         )
     return description
 
@@ -71,7 +82,10 @@ def _first_samples(dataset: Path, info: dict[str, Any], num: int) -> Iterator[Sh
     for shard in info["shards"]:
         if num <= 0:
             return
-        path = dataset / shard["path"]
+        relative = PurePosixPath(shard["path"])
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ValueError(f"the shard {shard['path']!r} lies outside the dataset's folder")
+        path = dataset / relative
         try:
             with tarfile.open(path, "r:") as tar:
                 members: dict[str, dict[str, bytes]] = {}
@@ -83,7 +97,7 @@ def _first_samples(dataset: Path, info: dict[str, Any], num: int) -> Iterator[Sh
                     assert content is not None
                     members.setdefault(key, {})[ending] = content.read()
             yield from (_shown(sample) for sample in members.values())
-        except (tarfile.TarError, KeyError, ValueError, AssertionError):
+        except (tarfile.TarError, KeyError, TypeError, ValueError, AssertionError):
             raise InputError(f"{path}: is damaged; remove it with its folder and make the dataset again") from None
         num -= len(members)
 

@@ -35,7 +35,7 @@ class Shown:
 
 def page(description: dict[str, Any], shown: dict[str, list[Shown]]) -> str:
     """The page of a dataset: its dataset.json, and the samples to show of each split."""
-    status = {i: name for name, ids in description["objects"].items() for i in ids}
+    status = {i: name for name in STATUS for i in description["objects"][name]}
     title = f"{description['name']}-{description['hash']}"
     sections = [_section(description, split, samples, status) for split, samples in shown.items()]
     parts = {
@@ -58,11 +58,11 @@ def _lead(description: dict[str, Any]) -> str:
     side = description["picture"]["size"]
     concepts = " x ".join(f"{len(values)} {name}s" for name, values in description["concepts"].items())
     return (
-        f"<b>{number:,}</b> scenes of up to <b>{description['max_objects']}</b> objects, pictures of "
-        f"<b>{side} x {side}</b> pixels ({escape(description['picture']['format'])}). "
+        f"<b>{number:,}</b> scenes of up to <b>{description['max_objects']:d}</b> objects, pictures of "
+        f"<b>{side:d} x {side:d}</b> pixels ({escape(description['picture']['format'])}). "
         f"<b>{escape(concepts)}</b> = {description['num_objects']:,} objects; training covers "
         f"<b>{description['coverage']:.1%}</b> of them ({escape(description['split_kind'])} split), "
-        f"seed {description['seed']}, generator {escape(description['generator_version'])}."
+        f"seed {escape(str(description['seed']))}, generator {escape(description['generator_version'])}."
     )
 
 
@@ -163,7 +163,7 @@ def _card(description: dict[str, Any], sample: Shown, status: dict[int, str]) ->
     values = [" ".join(entry["concepts"][name] for entry in record["objects"]) for name in description["concepts"]]
     data = "".join(f' data-value-{k}="{escape(value)}"' for k, value in enumerate(values))
     boxes = "".join(_box(entry, side, status[entry["id"]]) for entry in record["objects"])
-    partner = "" if record["partner"] is None else f'<span class="tag">partner {record["partner"]}</span>'
+    partner = "" if record["partner"] is None else f'<span class="tag">partner {escape(str(record["partner"]))}</span>'
     chips = "".join(
         f'<span class="chip"><i style="background:var(--{status[e["id"]]})"></i>'
         f"{escape(' '.join(e['concepts'].values()))}</span>"
@@ -175,7 +175,7 @@ def _card(description: dict[str, Any], sample: Shown, status: dict[int, str]) ->
         f'<img width={width} height={width} alt="{escape(sample.text)}" src="data:image/{kind};base64,{picture}">'
         f'{boxes}</div><div class="words"><p class="caption">{escape(sample.text)}</p>'
         f'<p class="chips">{chips}</p><ul>{negatives}</ul></div>'
-        f'<details><summary><span class="tag">scene {record["index"]}</span>{partner}</summary>'
+        f'<details><summary><span class="tag">scene {escape(str(record["index"]))}</span>{partner}</summary>'
         f"{_table(description, record, status)}</details></article>"
     )
 

@@ -1,6 +1,7 @@
 """The tree of a data config, its checks and its hash."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -13,10 +14,11 @@ from data_gen.render.tables import SIZES, VALUES, default_object_size
 from dualenc import configs
 from dualenc.configs import field
 from dualenc.errors import InputError
-from dualenc.scenes import SPLITS, TEMPLATES
+from dualenc.scenes import SPLITS, TEMPLATES, check_scene_size, keys_under
 
 _TEMPLATE_NAMES = ", ".join(map(repr, TEMPLATES))
 _LEAST_PIXELS = 6.0
+_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 
 
 @dataclass
@@ -172,8 +174,11 @@ def _resolved_concepts(data: DataConfig) -> dict[str, int | list[str]]:
 
 
 def _check_names(data: DataConfig) -> None:
-    if not data.name or "/" in data.name or data.name.startswith("."):
-        raise InputError(f"data.name: {data.name!r} is no folder name; use letters, digits, - and _")
+    if not _NAME.fullmatch(data.name):
+        raise InputError(
+            f"data.name: {data.name!r} is no folder name; use 1 to 100 of the characters A-Z a-z 0-9 . - _, the first "
+            "one not a dot"
+        )
     if not data.captions.templates:
         raise InputError("data.captions.templates: is empty; give at least one template, e.g. ['{}']")
     for template in data.captions.templates:
@@ -184,8 +189,10 @@ def _check_names(data: DataConfig) -> None:
     if not data.objects:
         raise InputError("data.objects: is empty; give number of objects -> share, e.g. {2: 1.0}")
     for count in data.objects:
-        if not 1 <= count <= 32:
-            raise InputError(f"data.objects: {count} objects in a scene is out of range; use 1 to 32")
+        if count < 1:
+            raise InputError(f"data.objects: {count} objects in a scene are too few; use at least 1")
+        with keys_under("data", {}):
+            check_scene_size(count)
     if max(data.objects) < 2 and data.num_samples.mixed:
         raise InputError("data.num_samples.mixed: scenes of one object cannot mix train and ood objects; set it to 0")
     if data.samples_per_shard % 2:

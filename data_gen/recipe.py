@@ -4,7 +4,6 @@ A `Recipe` is built from the config alone, the same in every process, and `sampl
 function of it.
 """
 
-import contextlib
 import io
 import json
 from collections import Counter
@@ -20,10 +19,10 @@ from data_gen import GENERATOR_VERSION, config
 from data_gen.config import DataConfig
 from data_gen.render.flat import Drawn, FlatRenderer
 from data_gen.wording import Wording
-from dualenc.errors import InputError
-from dualenc.scenes import ConceptSpace, ObjectSplit, Scenes, SceneSampler
+from dualenc.scenes import ConceptSpace, ObjectSplit, Scenes, SceneSampler, keys_under
 
 _PREFLIGHT_SCENES = 64
+_KEYS = {"split kind": "data.split"}  # what the formal layer calls otherwise than the config
 
 
 @dataclass
@@ -90,7 +89,7 @@ class Recipe:
 
     def __init__(self, data: DataConfig) -> None:
         self.data = data
-        with _keys_under_data():
+        with keys_under("data", _KEYS):
             self.space = ConceptSpace.named(config.values_of(data))
             self.split = ObjectSplit.make(
                 data.split,
@@ -116,7 +115,7 @@ class Recipe:
     def check(self) -> None:
         """Draws the first and last scenes of every split, so that what cannot be drawn is known before writing."""
         for split, number in config.num_samples(self.data).items():
-            with _keys_under_data():
+            with keys_under("data", _KEYS):
                 self.sampler.draw(split, 0, min(number, _PREFLIGHT_SCENES))
                 self.sampler.draw(split, number - 1, number)
 
@@ -193,19 +192,3 @@ def _count(scenes: Scenes, partners: list[int | None], tally: Tally) -> None:
     left, right = np.triu_indices(scenes.objects.shape[1], k=1)
     pairs = np.sort(np.stack([scenes.objects[:, left], scenes.objects[:, right]], axis=-1).reshape(-1, 2), axis=1)
     tally.pairs |= set(map(tuple, np.unique(pairs[pairs[:, 0] >= 0], axis=0).tolist()))
-
-
-@contextlib.contextmanager
-def _keys_under_data() -> Iterator[None]:
-    """Names keys in full in what the formal layer refuses: its `coverage` is `data.coverage` here."""
-    try:
-        yield
-    except InputError as error:
-        message = str(error)
-        for short, key in _KEYS.items():
-            if message.startswith(short):
-                raise InputError(f"{key}{message.removeprefix(short)}") from None
-        raise InputError(f"data.{message}") from None
-
-
-_KEYS = {"split kind:": "data.split:", "edits:": "data.edits:"}

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dualenc import configs
 from dualenc.build import build_source, query_settings
+from dualenc.config import identity
 from dualenc.data import Dataset, EvalBatch, QuerySettings, ShardSource, Source
 from dualenc.data.open import open_data
 from dualenc.data.queries import trimmed
@@ -55,13 +57,26 @@ class TranslatedSource(ShardSource):
 
 
 def _check_same(loaded: LoadedModel, dataset: Dataset, found: str) -> None:
+    """Refuses a dataset with another hash than the run's: summary.json has it, or, in a run without one, the hash of
+    the run, which depends on it."""
     summary = loaded.folder / "summary.json"
-    trained_on = read_json(summary)["dataset"]["hash"] if summary.exists() else found
-    if found != trained_on:
+    if summary.exists():
+        trained_on = read_json(summary)["dataset"]["hash"]
+        same = found == trained_on
+    else:
+        trained_on = "another dataset"
+        same = configs.short_hash(identity(loaded.config, found)) == _run_hash(loaded.folder)
+    if not same:
         raise InputError(
             f"data.path: {dataset.folder} has the hash {found}, but {loaded.folder} was trained on {trained_on}; say "
             f"data.path={dataset.folder} to use it all the same"
         )
+
+
+def _run_hash(folder: Path) -> str:
+    """The hash in the first line of a run's config.yaml."""
+    first = (folder / "config.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("# hash: ").strip()
 
 
 def _check_readable(loaded: LoadedModel, dataset: Dataset) -> None:

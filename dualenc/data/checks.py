@@ -78,26 +78,34 @@ class SampleChecker:
                 ~np.any(status == kind, axis=1), table, f"shows no object of a kind that {self.name} must show"
             )
         self._refuse(~truth_of_own(table.forms, scenes), table, "its caption is false of its scene")
-        made = table.edit_made
-        held_out = np.any((made >= 0) & (self.split.status(np.maximum(made, 0)) != TRAIN), axis=-1)
-        table.edit_status[:] = np.where(held_out, HELD_OUT, SEEN)
         for j in range(table.edit_operator.shape[1]):
             exists = table.edit_operator[:, j] >= 0
             true = truth_of_own(table.edit_forms[:, j], scenes)
             self._refuse(true & exists, table, "one of its edits is true of its scene")
-            if self.name == "train":
-                named = self._held_out_named(table.edit_forms[:, j])
-                self._refuse(named & exists, table, "one of its edits names a held-out object")
+        made, named = table.edit_made, self._made(table)
+        padding = ((0, 0), (0, 0), (0, named.shape[-1] - made.shape[-1]))
+        differs = np.any(_descending(np.pad(made, padding, constant_values=-1)) != named, axis=(1, 2))
+        self._refuse(differs, table, "the objects of one of its edits are not those that its words add to the scene")
+        held_out = np.any((made >= 0) & (self.split.status(np.maximum(made, 0)) != TRAIN), axis=-1)
+        if self.name == "train":
+            self._refuse(np.any(held_out, axis=1), table, "one of its edits names a held-out object")
+        table.edit_status[:] = np.where(held_out, HELD_OUT, SEEN)
 
-    def _held_out_named(self, forms: np.ndarray) -> np.ndarray:
-        """bool [n]: whether a form [n, K, 1 + C] fully names an object outside training."""
+    def _made(self, table: Table) -> np.ndarray:
+        """int64 [N, E, K + 1]: the objects that each edit names in full and its scene lacks, descending, then -1."""
+        forms = table.edit_forms
         full = (forms[..., 0] == EXISTS) & np.all(forms[..., 1:] >= 0, axis=-1)
         ids = self.space.encode(np.maximum(forms[..., 1:], 0))
-        return (full & (self.split.status(ids) != TRAIN)).any(axis=1)
+        shown = np.any(ids[..., None] == table.objects[:, None, None], axis=-1)
+        return _descending(np.where(full & ~shown, ids, -1))
 
     def _refuse(self, wrong: ArrayLike, table: Table, what: str) -> None:
         if np.any(wrong):
             raise InputError(f"sample {self.name}-{table.index[np.argmax(wrong)]:08d}: {what}")
+
+
+def _descending(ids: np.ndarray) -> np.ndarray:
+    return -np.sort(-ids, axis=-1)
 
 
 def image_shape(data: bytes) -> tuple[int, int]:

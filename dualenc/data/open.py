@@ -6,29 +6,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dualenc.config import DataConfig, ModelConfig
+from dualenc.config import DataConfig, ModelConfig, check_batch_holds_pairs
 from dualenc.data.shards import Dataset
 from dualenc.errors import EXIT_BAD_INPUT, InputError
-from dualenc.scenes import ConceptSpace, ObjectSplit, SceneSampler
+from dualenc.scenes import ConceptSpace, ObjectSplit, SceneSampler, keys_under
 
 Data = Dataset | SceneSampler
 
 
-def open_data(data: DataConfig, model: ModelConfig) -> tuple[Data, str]:
+def open_data(data: DataConfig, model: ModelConfig, *, batch_size: int | None = None) -> tuple[Data, str]:
     """The dataset, made first where `data.generate` asks for it, or the sampler of symbolic scenes; and its hash.
 
+    batch_size: of the training that the data is for, in samples of all processes; None where nothing is trained.
     Raises InputError for whatever is wrong, before anything is written where it can be known before.
     """
     if data.kind == "symbolic":
         return symbolic_sampler(data), "symbolic"
     if data.generate is not None:
-        folder = Path(_generated(data, model))
+        folder = Path(_generated(data, model, batch_size))
     else:
         assert data.path is not None
         folder = Path(data.path)
     dataset = Dataset(folder)
     _check_unchanged(data, dataset.meta)
-    _check_fits(data, model, dataset.meta["config"])
+    _check_fits(data, model, batch_size, dataset.meta["config"])
     dataset.verify()
     return dataset, dataset.hash
 
@@ -36,26 +37,30 @@ def open_data(data: DataConfig, model: ModelConfig) -> tuple[Data, str]:
 def symbolic_sampler(data: DataConfig) -> SceneSampler:
     """The sampler of symbolic scenes. InputError where the split or the scenes are impossible."""
     symbolic = data.symbolic
-    space = ConceptSpace.symbolic(num_concepts=symbolic.num_concepts, num_values=symbolic.num_values)
-    split = ObjectSplit.make(
-        symbolic.split,
-        space,
-        coverage=symbolic.coverage,
-        seed=symbolic.seed,
-        val_fraction=symbolic.val_fraction,
-        max_objects=max(symbolic.objects),
-    )
-    return SceneSampler(split, seed=symbolic.seed, counts=symbolic.objects, collision_rate=symbolic.collision_rate)
+    names = {"split kind": "data.symbolic.split", "concepts": "data.symbolic.num_values"}
+    if data.coverage is not None:
+        names["coverage"] = "data.coverage"
+    with keys_under("data.symbolic", names):
+        space = ConceptSpace.symbolic(num_concepts=symbolic.num_concepts, num_values=symbolic.num_values)
+        split = ObjectSplit.make(
+            symbolic.split,
+            space,
+            coverage=symbolic.coverage,
+            seed=symbolic.seed,
+            val_fraction=symbolic.val_fraction,
+            max_objects=max(symbolic.objects),
+        )
+        return SceneSampler(split, seed=symbolic.seed, counts=symbolic.objects, collision_rate=symbolic.collision_rate)
 
 
-def _generated(data: DataConfig, model: ModelConfig) -> str:
+def _generated(data: DataConfig, model: ModelConfig, batch_size: int | None) -> str:
     """The folder of the dataset of `data.generate`, made or continued if need be, by a process of its own."""
     assert data.generate is not None
     if not Path(data.generate).exists():
         raise InputError(f"data.generate: {data.generate} does not exist; name a config under configs/data")
     overrides = [f"data.{key}={value}" for key in ("coverage", "seed") if (value := getattr(data, key)) is not None]
     plan = json.loads(_data_gen([data.generate, *overrides, "--describe"]))
-    _check_fits(data, model, plan["config"])
+    _check_fits(data, model, batch_size, plan["config"])
     return _data_gen([data.generate, *overrides]).splitlines()[-1]
 
 
@@ -87,8 +92,10 @@ def _check_unchanged(data: DataConfig, meta: dict[str, Any]) -> None:
             )
 
 
-def _check_fits(data: DataConfig, model: ModelConfig, made: dict[str, Any]) -> None:
-    """Whether the model can read what the data config makes."""
+def _check_fits(data: DataConfig, model: ModelConfig, batch_size: int | None, made: dict[str, Any]) -> None:
+    """Whether the model can read, and whole batches can hold, what the data config makes."""
+    if batch_size is not None and made["collision_rate"]:
+        check_batch_holds_pairs(batch_size)
     size, patch = made["picture"]["size"], model.scene.patch_size
     if model.scene.kind == "vision" and size % patch:
         raise InputError(

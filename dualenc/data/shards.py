@@ -5,6 +5,7 @@ stamp (size, time and SHA-256 of every shard) that makes later openings quick, a
 everything but the pictures as plain arrays, so that training parses no JSON.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -16,26 +17,28 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from dualenc.configs import short_hash
 from dualenc.data.checks import SampleChecker
 from dualenc.data.queries import TextQueries
 from dualenc.data.table import Table, TableWidths, concatenate, stack_rows
 from dualenc.errors import InputError
 from dualenc.files import Claim, atomic_path, read_json, sha256_file, write_json
 from dualenc.processes import become_worker, num_cores
-from dualenc.scenes import SPLITS, ConceptSpace, Grammar, ObjectSplit, Tokenizer
+from dualenc.scenes import MAX_OBJECTS_OF_SCENE, OPERATORS, SPLITS, ConceptSpace, Grammar, ObjectSplit, Tokenizer
 
 FORMAT_VERSION = 1
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 DESCRIPTION = "dataset.json"
 MEMBERS = ("image", "txt", "json", "neg.txt")
 IMAGE_FORMATS = ("jpg", "png")
+HASHED = ("config", "format_version", "generator_version", "device", "versions")
 
 _OPEN_FILES = 64
 _BLOCK = 512  # of a tar file
@@ -68,7 +71,7 @@ class Dataset:
         self.meta = self._read_meta()
         try:
             self._describe(self.meta)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise InputError(
                 f"data.path: {self.path} is damaged ({type(error).__name__}: {error}); make the dataset again"
             ) from None
@@ -95,20 +98,38 @@ class Dataset:
     def _describe(self, meta: dict[str, Any]) -> None:
         self.space = ConceptSpace.from_dict(meta["concepts"])
         ids = {name: np.asarray(meta["objects"][name], dtype=np.int64) for name in ("train", "val_ood", "ood")}
-        if not np.array_equal(np.sort(np.concatenate(list(ids.values()))), np.arange(self.space.num_objects)):
+        listed = np.sort(np.concatenate(list(ids.values())))
+        if len(listed) != self.space.num_objects or np.any(listed != np.arange(len(listed))):
             raise ValueError("train, val_ood and ood do not divide the objects among them")
         self.split = ObjectSplit(self.space, **ids, kind=meta["split_kind"])
         self.grammar = Grammar(self.space)
         self.tokenizer = Tokenizer(meta["vocabulary"])
         self.shards = {
             name: [
-                Shard(self.folder / shard["path"], shard["num_samples"], shard["sha256"])
+                Shard(self._inside(shard["path"]), _count(shard["num_samples"]), shard["sha256"])
                 for shard in meta["splits"].get(name, {"shards": []})["shards"]
             ]
             for name in SPLITS
         }
-        self.hash, self.image_size, self.max_objects = meta["hash"], meta["picture"]["size"], meta["max_objects"]
-        self.paired = meta["config"]["collision_rate"] > 0
+        self.hash, self.image_size = meta["hash"], _count(meta["picture"]["size"])
+        self.max_objects = _count(meta["max_objects"], most=MAX_OBJECTS_OF_SCENE)
+        config = meta["config"]
+        self.paired = config["collision_rate"] > 0
+        for number in (config["coverage"], config["seed"], config["val_fraction"]):
+            if not isinstance(number, int | float):
+                raise TypeError(f"{number!r} in its config is no number")
+        for number in (config["picture"]["size"], *(config["edits"][operator] for operator in OPERATORS)):
+            _count(number)
+        found = short_hash({key: meta[key] for key in HASHED})
+        if found != self.hash:
+            raise ValueError(f"its hash is {self.hash!r}, but its config and versions have {found}")
+
+    def _inside(self, path: str) -> Path:
+        """The path of a file of the dataset; a path that leads out of its folder is refused."""
+        relative = PurePosixPath(path)
+        if relative.is_absolute() or ".." in relative.parts:
+            raise ValueError(f"the shard {path!r} lies outside the dataset's folder")
+        return self.folder / relative
 
     def __len__(self) -> int:
         return sum(self.num_samples(name) for name in SPLITS)
@@ -118,7 +139,7 @@ class Dataset:
         return sum(shard.num_samples for shard in self.shards[split])
 
     def table(self, split: str) -> Table:
-        """Everything but the pictures of a split, as arrays."""
+        """Everything but the pictures of a split, as arrays, which `verify` has made once."""
         if split not in self._tables:
             self._tables[split] = Table.load(self._cache / f"{split}.npz")
         return self._tables[split]
@@ -159,11 +180,12 @@ class Dataset:
         vocabulary, a picture of another size, a false caption, a true edit, a held-out object in `train`.
         """
         stamp = self._stamp()
-        if self._stamped(stamp):
+        if self._read_checked(stamp):
             for shard in self._all_shards():
                 if not shard.index_path.exists():
                     self._refresh_index(shard, read_index(shard.path.read_bytes())[1])
             return
+        is_first = not self._cache.exists()
         try:
             self._cache.mkdir(exist_ok=True)
             writable = os.access(self._cache, os.W_OK)
@@ -173,12 +195,17 @@ class Dataset:
             print(f"note: {self.folder} is read-only; its check is repeated by every process", file=sys.stderr)
             self._tables = {split: self._check_split(split) for split in SPLITS}
             return
-        with Claim(self._cache / "claim"):
-            if self._stamped(stamp):
-                return
-            for split in SPLITS:
-                self._check_split(split).save(self._cache / f"{split}.npz")
-            write_json(self._cache / "stamp.json", stamp)
+        try:
+            with Claim(self._cache / "claim"):
+                if not self._read_checked(stamp):
+                    self._tables = {split: self._check_split(split) for split in SPLITS}
+                    for split, table in self._tables.items():
+                        table.save(self._cache / f"{split}.npz")
+                    write_json(self._cache / "stamp.json", stamp)
+        finally:
+            if is_first:
+                with contextlib.suppress(OSError):  # it holds the tables, or another process waits in it
+                    self._cache.rmdir()
 
     def _stamp(self) -> dict[str, Any]:
         files = {}
@@ -190,10 +217,15 @@ class Dataset:
             files[f"{shard.path.parent.name}/{shard.path.name}"] = [status.st_size, status.st_mtime_ns, shard.sha256]
         return {"table_version": TABLE_VERSION, DESCRIPTION: sha256_file(self.path), "shards": files}
 
-    def _stamped(self, stamp: dict[str, Any]) -> bool:
-        path = self._cache / "stamp.json"
-        tables = all((self._cache / f"{split}.npz").exists() for split in SPLITS)
-        return tables and path.exists() and read_json(path) == stamp
+    def _read_checked(self, stamp: dict[str, Any]) -> bool:
+        """Reads the tables of an earlier check; False where there was none, or where what it left is damaged."""
+        try:
+            if read_json(self._cache / "stamp.json") != stamp:
+                return False
+            self._tables = {split: Table.load(self._cache / f"{split}.npz") for split in SPLITS}
+        except (OSError, ValueError):
+            return False
+        return True
 
     def _all_shards(self) -> Iterator[Shard]:
         for split in SPLITS:
@@ -272,6 +304,12 @@ class Dataset:
         if os.access(shard.path.parent, os.W_OK):
             with atomic_path(shard.index_path) as temporary, open(temporary, "wb") as file:
                 np.save(file, index, allow_pickle=False)
+
+
+def _count(number: object, most: int = 2**31) -> int:
+    if not isinstance(number, int) or not 0 <= number <= most:
+        raise TypeError(f"{number!r} is no count from 0 to {most}")
+    return number
 
 
 def _track(split: str, total: int) -> Generator[None, int, None]:

@@ -1,5 +1,7 @@
 """A split as arrays: everything that training and evaluation ask of a sample, except its picture."""
 
+import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,9 +53,12 @@ class Table:
 
     @classmethod
     def load(cls, path: Path) -> "Table":
-        """Reads what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        """Reads what `save` wrote. ValueError where the file is missing or not what was written."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+        except (AttributeError, EOFError, LookupError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from None
 
 
 class TableWidths(NamedTuple):

@@ -11,6 +11,9 @@ from dualenc.scenes.language import TEMPLATES as TEMPLATES
 from dualenc.scenes.language import Grammar as Grammar
 from dualenc.scenes.language import Tokenizer as Tokenizer
 from dualenc.scenes.language import words as words
+from dualenc.scenes.limits import MAX_OBJECTS_OF_SCENE as MAX_OBJECTS_OF_SCENE
+from dualenc.scenes.limits import check_scene_size as check_scene_size
+from dualenc.scenes.limits import keys_under as keys_under
 from dualenc.scenes.random import SPLITS as SPLITS
 from dualenc.scenes.random import uniform as uniform
 from dualenc.scenes.sampling import Scenes as Scenes

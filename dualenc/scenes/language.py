@@ -5,7 +5,7 @@ A logical form is an int32 array [K, 1 + C], one row for each conjunct: column 0
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -84,15 +84,6 @@ class Grammar:
         """The canonical queries of all values of all concepts, in pooled order (see `ConceptSpace.offsets`)."""
         return [self.concept_query(k, v) for k, size in enumerate(self.space.sizes) for v in range(size)]
 
-    @cached_property
-    def concept_forms(self) -> np.ndarray:
-        """int32 [num_values, 1, 1 + C], the forms of `concept_queries`."""
-        forms = np.full((self.space.num_values, 1, 1 + self.space.num_concepts), ANY, dtype=np.int32)
-        forms[:, 0, 0] = EXISTS
-        for k, (offset, size) in enumerate(zip(self.space.offsets, self.space.sizes)):
-            forms[offset : offset + size, 0, 1 + k] = np.arange(size)
-        return forms
-
     def caption(self, phrases: Sequence[str], template: int = 0) -> str:
         """A caption that lists these noun phrases in this order."""
         listed = phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
@@ -143,17 +134,6 @@ class Grammar:
                 pairs = zip(self.space.names, self.space.values, values)
                 named.append({"exists": {name: listed[v] for name, listed, v in pairs if v != ANY}})
         return {"and": named}
-
-    def from_logical(self, logical: Mapping[str, Any]) -> np.ndarray:
-        """The inverse of `to_logical`."""
-        rows = []
-        for conjunct in logical["and"]:
-            row = [EXISTS] + [ANY] * self.space.num_concepts
-            for word in conjunct["exists"].values():
-                k, v = self._value_of[word]
-                row[1 + k] = v
-            rows.append(row)
-        return np.array(rows, dtype=np.int32)
 
 
 class Tokenizer:

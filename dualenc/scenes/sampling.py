@@ -10,6 +10,7 @@ import numpy as np
 
 from dualenc.errors import InputError
 from dualenc.scenes.concepts import ConceptSpace
+from dualenc.scenes.limits import check_scene_size
 from dualenc.scenes.random import SPLITS, integers, uniform
 from dualenc.scenes.split import TRAIN, ObjectSplit, rounded
 
@@ -73,7 +74,7 @@ class SceneSampler:
 
     split: the object split. `train` and `val` show train objects, `val_ood` and `ood` their own held-out objects,
         `mixed` at least one train and one `ood` object.
-    counts: number of objects -> probability.
+    counts: number of objects, at most 12 -> probability.
     sampling: `random`, or `exhaustive` (scene i is the i-th of all n^m ordered tuples of the split's objects,
         identical objects included, as in arXiv 2605.31503; of `mixed`, the i-th tuple that holds both kinds).
     collision_rate: share of train scenes whose swap partner is drawn too: scenes 2j and 2j + 1 are then equal but
@@ -108,6 +109,7 @@ class SceneSampler:
             raise InputError(f"objects: {dict(counts)} is no distribution of counts; use e.g. {{1: 0.5, 2: 0.5}}")
         self.probabilities = self.probabilities / self.probabilities.sum()
         self.max_objects = int(self.counts[-1])
+        check_scene_size(self.max_objects)
         if sampling not in ("random", "exhaustive"):
             raise InputError(f"sampling: {sampling!r} is unknown; use random or exhaustive")
         if sampling == "exhaustive" and (len(self.counts) > 1 or collision_rate):

@@ -10,6 +10,7 @@ import numpy as np
 
 from dualenc.errors import InputError
 from dualenc.scenes.concepts import ConceptSpace
+from dualenc.scenes.limits import MAX_OBJECTS_OF_SPLIT, check_scene_size
 
 TRAIN, VAL_OOD, OOD = 0, 1, 2  # values of `ObjectSplit.status`
 
@@ -59,7 +60,8 @@ class ObjectSplit:
         two take the nearest coverage that they can reach; `coverage` of the result is the realised one.
 
         `val_ood` gets `val_fraction` of |O|, at least 2 * `max_objects`, and `ood` the rest. Raises InputError where
-        some value cannot occur in training or too few held-out objects are left.
+        some value cannot occur in training, too few held-out objects are left, the space has more than 10^8 objects or
+        `max_objects` is above 12.
         """
         if not 0 < coverage < 1:
             raise InputError(f"coverage: {coverage} is not a share of the objects; use a number above 0 and below 1")
@@ -67,6 +69,12 @@ class ObjectSplit:
             raise InputError(f"val_fraction: {val_fraction} is not a share of the objects; use 0 <= val_fraction < 1")
         if kind not in KINDS:
             raise InputError(f"split kind: {kind!r} is unknown; use one of {', '.join(KINDS)}")
+        check_scene_size(max_objects)
+        if space.num_objects > MAX_OBJECTS_OF_SPLIT:
+            raise InputError(
+                f"concepts: {space.num_objects:,} objects are too many, a split lists at most "
+                f"{MAX_OBJECTS_OF_SPLIT:,}; use fewer concepts or values"
+            )
         rng = np.random.Generator(np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)))
         train = np.sort(KINDS[kind](space, coverage, rng))
         held_out = np.delete(np.arange(space.num_objects), train)

@@ -3,7 +3,8 @@
 Captions are existential, and each conjunct needs a witness of its own: "a cube and something red" is true of a scene
 only if two different objects serve. That is a matching of conjuncts to objects, which exists (Hall's theorem) exactly
 if every set of conjuncts has, together, at least as many candidate objects as conjuncts. Candidate sets are bit masks
-over the scene's objects, so one test is a few byte operations.
+over the scene's objects, so one test is a few byte operations; the number of tests doubles with each conjunct, which is
+why there is a limit.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,12 @@ from itertools import combinations
 
 import numpy as np
 
+from dualenc.errors import InputError
 from dualenc.scenes.language import NONE
+from dualenc.scenes.limits import MAX_OBJECTS_OF_SCENE
 from dualenc.scenes.sampling import Scenes
+
+_MAX_CONJUNCTS = MAX_OBJECTS_OF_SCENE + 1  # an ADD edit names one object more than its scene has
 
 _Gather = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -21,10 +26,11 @@ def truth(caption_forms: np.ndarray, scenes: Scenes) -> np.ndarray:
     """bool [num_scenes, num_captions]: whether each caption is true of each scene.
 
     caption_forms: int [num_captions, K, 1 + C], see `dualenc.scenes.language`; a caption without conjuncts is true.
+    InputError for a caption of more than 13 conjuncts or scenes of more than 12 objects.
     """
     forms = np.asarray(caption_forms)
     bits = _value_bits(scenes)
-    lengths = (forms[:, :, 0] != NONE).sum(axis=1)
+    lengths = _lengths(forms)
     result = np.ones((len(scenes), len(forms)), dtype=bool)
     for length in np.unique(lengths[lengths > 0]):
         columns = np.flatnonzero(lengths == length)
@@ -37,10 +43,10 @@ def truth(caption_forms: np.ndarray, scenes: Scenes) -> np.ndarray:
 
 
 def truth_of_own(forms: np.ndarray, scenes: Scenes) -> np.ndarray:
-    """bool [n]: whether caption i is true of scene i; forms int [n, K, 1 + C]."""
+    """bool [n]: whether caption i is true of scene i; forms int [n, K, 1 + C]; the limits of `truth`."""
     forms = np.asarray(forms)
     bits = _value_bits(scenes)
-    lengths = (forms[:, :, 0] != NONE).sum(axis=1)
+    lengths = _lengths(forms)
     result = np.ones(len(scenes), dtype=bool)
     for length in np.unique(lengths[lengths > 0]):
         rows = np.flatnonzero(lengths == length)
@@ -53,11 +59,21 @@ def truth_of_own(forms: np.ndarray, scenes: Scenes) -> np.ndarray:
     return result
 
 
+def _lengths(forms: np.ndarray) -> np.ndarray:
+    """int [n]: the number of conjuncts of each form."""
+    lengths = (forms[:, :, 0] != NONE).sum(axis=1)
+    if np.any(lengths > _MAX_CONJUNCTS):
+        raise InputError(f"captions: truth is for at most {_MAX_CONJUNCTS} conjuncts, not {lengths.max()}")
+    return lengths
+
+
 def _value_bits(scenes: Scenes) -> list[np.ndarray]:
     """For each concept a table [n, V_k + 1] of bit masks: which objects have value v; the last column, which index
     ANY = -1 reaches, holds all objects."""
     n, m, num_concepts = scenes.values.shape
-    dtype = next(t for t in (np.uint8, np.uint16, np.uint32, np.uint64) if m <= np.iinfo(t).bits)
+    if m > MAX_OBJECTS_OF_SCENE:
+        raise InputError(f"scenes: truth is for scenes of at most {MAX_OBJECTS_OF_SCENE} objects, not {m}")
+    dtype = np.uint8 if m <= 8 else np.uint16
     tables = []
     for k in range(num_concepts):
         table = np.zeros((n, scenes.space.sizes[k] + 1), dtype=dtype)

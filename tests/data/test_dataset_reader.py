@@ -1,6 +1,5 @@
 """Datasets on disk: what is read is what was written, and whatever is wrong is said in one line."""
 
-import hashlib
 import io
 import json
 import os
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import simplejpeg
+from damage import KEY, SHARD, Members, change_json, checks_done, members_of, refusal, rewrite
 from PIL import Image
 
 from dualenc.data import Dataset
@@ -22,57 +22,6 @@ from dualenc.data.shards import decode_image, read_index
 from dualenc.data.table import HELD_OUT, SEEN
 from dualenc.errors import InputError
 from dualenc.scenes import OOD, OPERATORS, SPLITS, TRAIN
-
-Members = dict[str, bytes]  # name in the tar -> bytes
-Edit = Callable[[Members], Any]
-
-SHARD = "train/train-000003.tar"
-KEY = "train-00000050"
-
-
-def members_of(path: Path) -> Members:
-    """By the standard library, not by our reader."""
-    with tarfile.open(path) as archive:
-        return {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
-
-
-def rewrite(folder: Path, edit: Edit, shard: str = SHARD) -> None:
-    """Edits the members of a shard, and dataset.json so that its SHA-256 is right."""
-    path = folder / shard
-    members = members_of(path)
-    edit(members)
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    describe(folder, shard, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def describe(folder: Path, shard: str, **changes: Any) -> None:
-    meta = json.loads((folder / "dataset.json").read_text())
-    [entry] = [entry for entry in meta["splits"][shard.split("/")[0]]["shards"] if entry["path"] == shard]
-    entry.update(changes)
-    (folder / "dataset.json").write_text(json.dumps(meta))
-
-
-def change_json(key: str, change: Callable[[dict[str, Any]], Any]) -> Edit:
-    def edit(members: Members) -> None:
-        record = json.loads(members[f"{key}.json"])
-        change(record)
-        members[f"{key}.json"] = json.dumps(record).encode()
-
-    return edit
-
-
-def refusal(folder: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        Dataset(folder).verify()
-    message = str(caught.value)
-    assert message.startswith("data.path")
-    assert "\n" not in message
-    assert not (folder / ".cache" / "stamp.json").exists()
-    return message
 
 
 def test_what_is_read_is_what_was_written(dataset: Dataset) -> None:
@@ -148,15 +97,6 @@ def test_the_index_is_rebuilt(copy: Path, how: str) -> None:
         path.unlink()
     Dataset(copy).verify()
     assert np.array_equal(np.load(path), right)
-
-
-def checks_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    done = []
-    original = Dataset._check_split
-    with monkeypatch.context() as patch:
-        patch.setattr(Dataset, "_check_split", lambda self, split: done.append(split) or original(self, split))
-        Dataset(folder).verify()
-    return len(done)
 
 
 def test_a_dataset_is_checked_once_and_again_when_anything_changed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

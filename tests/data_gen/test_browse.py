@@ -128,3 +128,36 @@ def test_bad_datasets_and_options_are_one_line(copied: Path, tmp_path: Path) -> 
     refused(copied, BrowseConfig(), "format version 99")
     (copied / "dataset.json").write_text("{")
     refused(copied, BrowseConfig(), r"dataset\.json: is damaged")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": "x"}, "has format version 'x', this program reads up to 1"),
+        ({"objects": None}, r"dataset\.json: is damaged \(TypeError"),
+        ({"objects": {"train": []}}, r"dataset\.json: is damaged \(KeyError: 'val_ood'\)"),
+        ({"splits": {"train": {}}}, r"dataset\.json: is damaged \(KeyError: 'shards'\)"),
+        ({"picture": {"size": "<b>"}}, r"dataset\.json: is damaged"),
+        ({"splits": {"train": {"shards": [{"path": "../other.tar"}]}}}, r"'\.\./other\.tar' lies outside"),
+        ({"splits": {"train": {"shards": [{"path": "/other.tar"}]}}}, "'/other.tar' lies outside"),
+    ],
+)
+def test_a_wrong_description_is_one_line(copied: Path, changes: dict[str, Any], message: str) -> None:
+    path = copied / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputError, match=message) as error:
+        browse.browse(copied, BrowseConfig())
+    assert "\n" not in str(error.value)
+    assert not copied.with_name("copy.html").exists()
+
+
+def test_nothing_in_a_dataset_becomes_html(small_dataset: Path) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    description = json.loads((small_dataset / "dataset.json").read_text())
+    (sample,) = browse._first_samples(small_dataset, description["splits"]["train"], 1)
+    sample.record.update(index=evil, partner=evil)
+    statuses = description["objects"] | {evil: description["objects"]["train"]}
+    text = browse.page(description | {"seed": evil, "objects": statuses, "name": evil}, {"train": [sample]})
+    assert evil not in text
+    assert text.count("&lt;img src=x onerror=alert(1)&gt;") == 5, "twice in the title, seed, index, partner"
+    assert [image["alt"] for image in Page(text).all("img")] == [sample.text]

@@ -53,7 +53,6 @@ def test_canonical_queries(name: str) -> None:
         form[0][1 + k] = v
         assert grammar.parse(query).tolist() == form
         assert grammar.concept_queries[space.offsets[k] + v] == query
-        assert grammar.concept_forms[space.offsets[k] + v].tolist() == form
 
 
 def test_the_words_themselves() -> None:
@@ -135,4 +134,3 @@ def test_forms_of_objects_and_readable_forms() -> None:
     assert grammar.to_logical(forms[0]) == {"and": [{"exists": {"color": "orange", "shape": "ellipse"}}]}
     partial = grammar.parse("something red and a cube")
     assert grammar.to_logical(partial) == {"and": [{"exists": {"color": "red"}}, {"exists": {"shape": "cube"}}]}
-    assert np.array_equal(grammar.from_logical(grammar.to_logical(partial)), partial)

@@ -150,3 +150,11 @@ def test_the_validation_part_grows_with_the_object_count() -> None:
 def test_impossible_kinds_are_refused(kind: str, sizes: tuple[int, ...], named: str) -> None:
     with pytest.raises(InputError, match=named):
         ObjectSplit.make(kind, space_of(*sizes), coverage=0.5)
+
+
+def test_more_objects_than_a_split_can_list_are_refused_at_once() -> None:
+    space = ConceptSpace.symbolic(num_concepts=8, num_values=50)
+    with pytest.raises(InputError, match=r"^concepts: 39,062,500,000,000 objects .* at most 100,000,000"):
+        ObjectSplit.uniform(space, coverage=0.5)
+    with pytest.raises(InputError, match=r"^objects: 13 objects in a scene"):
+        ObjectSplit.uniform(space_of(8, 8), coverage=0.9, max_objects=13)

@@ -3,7 +3,9 @@
 from itertools import permutations
 
 import numpy as np
+import pytest
 
+from dualenc.errors import InputError
 from dualenc.scenes import ANY, EXISTS, NONE, ConceptSpace, Grammar, Scenes, truth, truth_of_own
 
 SPACE = ConceptSpace.named({"color": ["red", "blue"], "shape": ["cube", "ball", "cone"], "size": ["big", "small"]})
@@ -81,3 +83,18 @@ def test_a_large_matrix_is_the_matrix_of_its_parts() -> None:
     assert whole.shape == (4096, 4096)
     assert np.array_equal(whole[np.ix_(rows, columns)], truth(forms[columns], scenes[rows]))
     assert np.array_equal(np.diagonal(whole), truth_of_own(forms, scenes))
+
+
+def test_the_largest_scenes_and_captions_and_larger_ones() -> None:
+    grammar = Grammar(SPACE)
+    scenes = Scenes.of(SPACE, np.array([np.arange(12)]))
+    full = grammar.object_forms(np.array([[*range(12)], [*range(11), 0]]))
+    longer = grammar.object_forms(np.arange(13)[None] % 12)
+    assert truth(full, scenes).tolist() == [[True, False]]
+    assert truth(longer, scenes).tolist() == [[False]]
+    too_long, too_large = grammar.object_forms(np.zeros((1, 14))), Scenes.of(SPACE, np.zeros((1, 65)))
+    for compare in (truth, truth_of_own):
+        with pytest.raises(InputError, match="at most 13 conjuncts, not 14"):
+            compare(too_long, scenes)
+        with pytest.raises(InputError, match="at most 12 objects, not 65"):
+            compare(full[:1], too_large)
