@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     rank = adopt_launcher(overrides := argv[1:])
     config = configuration.load(argv[0], overrides)
     probe_folder(Path(config.run.dir))
-    data, dataset_hash = open_data(config.data, config.model)
+    data, dataset_hash = open_data(config.data, config.model, batch_size=config.trainer.batch_size)
     note = configuration.round_up(config)
     if note and rank == 0:
         print(note, file=sys.stderr)
