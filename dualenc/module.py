@@ -71,7 +71,10 @@ class DualEncoderModule(pl.LightningModule):
     def _objective(self, batch: TrainBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         num_extra = len(batch.extra)
         queries = _joined(batch.queries, batch.extra) if num_extra else batch.queries
-        scene, query, scale = self._compiled[0](batch.scenes, queries)
+        # A text that occurs several times is embedded once (and shares one dropout mask).
+        distinct, rows = torch.unique(queries, dim=0, return_inverse=True)
+        scene, query, scale = self._compiled[0](batch.scenes, distinct)
+        query = query[rows]
         inputs = LossInputs(
             scene=scene,
             query=query[: len(scene)],
