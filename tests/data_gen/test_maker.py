@@ -188,12 +188,15 @@ def test_a_second_maker_waits_and_finds_the_dataset_complete(data_gen: Any, long
     pipes = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     first = subprocess.Popen(command, **pipes)
     wait_until(lambda: records(tmp_path / "set"))
+    first.send_signal(signal.SIGSTOP)  # else it may be done before the second looks
     second = subprocess.Popen(command, **pipes)
+    assert second.stderr is not None
+    assert "waiting for" in second.stderr.readline()
+    first.send_signal(signal.SIGCONT)
     outputs = [process.communicate(timeout=60) for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0]
     assert [out for out, _ in outputs] == ["set\n", "set\n"]
     assert "completed meanwhile" in outputs[1][1]
-    assert "waiting for" in outputs[1][1]
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["dataset.json", "train"]
 
 

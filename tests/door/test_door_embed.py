@@ -1,6 +1,7 @@
 """`python -m dualenc.embed`: the files agree with the loaded model and with the data."""
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dualenc import embed
 from dualenc.data import Dataset
 from dualenc.errors import InputError
 from dualenc.loading import LoadedModel
+from dualenc.weights import read_weights, write_tensors
 
 
 def run_embed(*arguments: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -56,12 +58,17 @@ def test_embeddings_of_pictures_and_words(
 
 
 def test_token_scenes_have_no_captions(symbolic_run: Path, symbolic_model: LoadedModel, tmp_path: Path) -> None:
-    tensors, texts = run_embed(symbolic_run, "mixed", tmp_path / "out", "weights=best")
+    run = shutil.copytree(symbolic_run, tmp_path / "run")
+    chosen = run / "checkpoints" / "best.safetensors"
+    weights, samples = read_weights(chosen)
+    noisy = {name: tensor + torch.rand_like(tensor) for name, tensor in weights.items()}
+    write_tensors(chosen, noisy, metadata={"samples": str(samples)})  # surely not the last weights
+    tensors, texts = run_embed(run, "mixed", tmp_path / "out", "weights=best")
     assert "captions" not in tensors
     assert "captions" not in texts
     assert len(tensors["scenes"]) == len(texts["keys"]) == 40
     assert tensors["object_queries"].shape == (27, 64)
-    best = dualenc.load(symbolic_run, weights="best")
+    best = dualenc.load(run, weights="best")
     torch.testing.assert_close(tensors["concept_queries"], best.encode_queries(texts["concept_queries"]))
     assert not torch.allclose(tensors["concept_queries"], symbolic_model.encode_queries(texts["concept_queries"]))
 
