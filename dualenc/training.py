@@ -89,16 +89,38 @@ def _fit(
     live: LiveWandb | None,
 ) -> tuple[DualEncoderModule, dict[str, Any]]:
     """Runs Lightning; the module afterwards and the state of the selection."""
-    trainer_config = config.trainer
+    settings = config.trainer
     module = DualEncoderModule(
         model,
         loss=config.loss,
         optim=config.optim,
         seed=config.run.seed,
-        batch_size=trainer_config.batch_size,
-        max_samples=trainer_config.max_samples,
-        compile=trainer_config.compile,
+        batch_size=settings.batch_size,
+        max_samples=settings.max_samples,
+        compile=settings.compile,
     )
+    datamodule = SceneDataModule(
+        source,
+        batch_size=settings.batch_size,
+        max_samples=settings.max_samples,
+        num_workers=config.data.num_workers,
+    )
+    callbacks, binding = _callbacks(config, source, model, run, stop=stop, live=live)
+    trainer = _trainer(config, run, callbacks)
+    with stop.during_training():
+        # Lightning's own handlers save inside the handler and do collectives there, which can hang: ours alone act.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        if dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()
+    return module, binding.best
+
+
+def _callbacks(
+    config: Config, source: Source, model: DualEncoder, run: RunFolder, *, stop: StopFlag, live: LiveWandb | None
+) -> tuple[list[pl.Callback], BindingCallback]:
+    """The callbacks in the order of law 7 (measure, log, checkpoint), and the one among them that selects weights."""
     record: dict[str, Any] = {}
     every = config.logging.every
     binding = BindingCallback(
@@ -108,23 +130,26 @@ def _fit(
         every=config.eval.every,
         num_scenes=config.eval.num_scenes,
     )
-    callbacks: list[pl.Callback] = [
-        CoverageCallback(record, split=source.split, max_objects=source.max_objects, every=every),
-        binding,
-        LogCallback(
-            record, lines=run.metrics, every=every, progress=config.logging.progress, live=live.log if live else None
-        ),
-        CheckpointCallback(record, run=run, seconds=trainer_config.checkpoint_seconds, stop=stop),
-    ]
-    world = trainer_config.devices * trainer_config.nodes
-    trainer = pl.Trainer(
+    log = LogCallback(
+        record, lines=run.metrics, every=every, progress=config.logging.progress, live=live.log if live else None
+    )
+    coverage = CoverageCallback(record, split=source.split, max_objects=source.max_objects, every=every)
+    checkpoint = CheckpointCallback(record, run=run, seconds=config.trainer.checkpoint_seconds, stop=stop)
+    return [coverage, binding, log, checkpoint], binding
+
+
+def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning for the loop, devices and precision; validation, logs and checkpoints are our callbacks' work."""
+    settings = config.trainer
+    world = settings.devices * settings.nodes
+    return pl.Trainer(
         accelerator=accelerator_of(config),
-        devices=trainer_config.devices,
-        num_nodes=trainer_config.nodes,
-        strategy=DDPStrategy(timeout=timedelta(seconds=trainer_config.timeout)) if world > 1 else "auto",
-        precision=trainer_config.precision,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy=DDPStrategy(timeout=timedelta(seconds=settings.timeout)) if world > 1 else "auto",
+        precision=settings.precision,
         max_epochs=-1,
-        max_steps=trainer_config.max_samples // trainer_config.batch_size,
+        max_steps=settings.max_samples // settings.batch_size,
         limit_val_batches=0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -136,20 +161,6 @@ def _fit(
         callbacks=callbacks,
         default_root_dir=run.path,
     )
-    datamodule = SceneDataModule(
-        source,
-        batch_size=trainer_config.batch_size,
-        max_samples=trainer_config.max_samples,
-        num_workers=config.data.num_workers,
-    )
-    with stop.during_training():
-        # Lightning's own handlers save inside the handler and do collectives there, which can hang: ours alone act.
-        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-        if dist.is_initialized():
-            dist.barrier()
-            dist.destroy_process_group()
-    return module, binding.best
 
 
 @contextmanager
