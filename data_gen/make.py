@@ -12,13 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_gen import FORMAT_VERSION, GENERATOR_VERSION, config
 from data_gen.config import DataConfig
 from data_gen.progress import Meter
-from data_gen.recipe import Recipe, Tally
+from data_gen.recipe import Recipe
 from data_gen.shards import PROGRESS, Shard, finished, plan
+from data_gen.tally import Tally, describe_tally
 from data_gen.workers import write_shards
 from dualenc import configs
 from dualenc.errors import InputError
@@ -170,42 +169,5 @@ def _describe_split(folder: Path, recipe: Recipe, name: str, shards: list[Shard]
         listed.append(
             {"path": path, "num_samples": part.num_samples, "size": record["size"], "sha256": record["sha256"]}
         )
-    space, number = recipe.space, tally.num_samples
-    numbers = np.split(np.asarray(tally.values), space.offsets[1:])
-    return {
-        "num_samples": number,
-        "shards": listed,
-        "collision_rate": tally.collisions / number,
-        "edits": {
-            operator: {"num": tally.edits[operator], "rate": tally.edited[operator] / number}
-            for operator, asked in recipe.data.edits.__dict__.items()
-            if asked
-        },
-        "coverage": {
-            "objects_seen": len(tally.objects),
-            "objects_allowed": _num_allowed(recipe, name),
-            "pairs_seen": len(tally.pairs),
-            "pairs_allowed": _num_pairs_allowed(recipe, name),
-            "values": {
-                concept: dict(zip(values, counts.tolist()))
-                for concept, values, counts in zip(space.names, space.values, numbers)
-            },
-        },
-    }
-
-
-def _num_allowed(recipe: Recipe, name: str) -> int:
-    split = recipe.split
-    parts = {"val_ood": [split.val_ood], "ood": [split.ood], "mixed": [split.train, split.ood]}
-    return sum(map(len, parts.get(name, [split.train])))
-
-
-def _num_pairs_allowed(recipe: Recipe, name: str) -> int:
-    """Unordered pairs of objects that one scene of a split may hold, identical ones where the config allows them."""
-    data, number = recipe.data, _num_allowed(recipe, name)
-    if max(data.objects) < 2:
-        return 0
-    if name == "mixed" and data.sampling == "random" and max(data.objects) == 2:
-        return len(recipe.split.train) * len(recipe.split.ood)
-    identical = data.duplicates or data.sampling == "exhaustive"
-    return number * (number - 1) // 2 + (number if identical and name != "mixed" else 0)
+    described = describe_tally(tally, recipe.split, name, configs.identity_dict(recipe.data))
+    return {"num_samples": tally.num_samples, "shards": listed, **described}

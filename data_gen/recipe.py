@@ -6,9 +6,8 @@ function of it.
 
 import io
 import json
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,59 +17,12 @@ from PIL import Image
 from data_gen import GENERATOR_VERSION, config
 from data_gen.config import DataConfig
 from data_gen.render.flat import Drawn, FlatRenderer
+from data_gen.tally import Tally
 from data_gen.wording import Wording
 from dualenc.scenes import ConceptSpace, ObjectSplit, Scenes, SceneSampler, keys_under
 
 _PREFLIGHT_SCENES = 64
 _KEYS = {"split kind": "data.split"}  # what the formal layer calls otherwise than the config
-
-
-@dataclass
-class Tally:
-    """What a number of scenes held, for the realised coverage and rates in dataset.json."""
-
-    num_samples: int = 0
-    objects: set[int] = field(default_factory=set)
-    pairs: set[tuple[int, int]] = field(default_factory=set)
-    values: np.ndarray | int = 0  # int64 [num_values]: objects that have each value, in pooled order
-    collisions: int = 0
-    edits: Counter[str] = field(default_factory=Counter)  # edits written, by operator
-    edited: Counter[str] = field(default_factory=Counter)  # scenes with at least one edit, by operator
-
-    def add(self, other: "Tally") -> None:
-        """Counts the scenes of `other` too."""
-        self.num_samples += other.num_samples
-        self.objects |= other.objects
-        self.pairs |= other.pairs
-        self.values = self.values + other.values
-        self.collisions += other.collisions
-        self.edits += other.edits
-        self.edited += other.edited
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for a progress record."""
-        return {
-            "num_samples": self.num_samples,
-            "objects": sorted(self.objects),
-            "pairs": sorted(self.pairs),
-            "values": np.asarray(self.values).tolist(),
-            "collisions": self.collisions,
-            "edits": dict(self.edits),
-            "edited": dict(self.edited),
-        }
-
-    @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> "Tally":
-        """The inverse of `to_json`."""
-        return cls(
-            num_samples=plain["num_samples"],
-            objects=set(plain["objects"]),
-            pairs={(a, b) for a, b in plain["pairs"]},
-            values=np.array(plain["values"], dtype=np.int64),
-            collisions=plain["collisions"],
-            edits=Counter(plain["edits"]),
-            edited=Counter(plain["edited"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +88,7 @@ class Recipe:
         scenes = self.scenes(split, start, stop)
         partners = self.partners(split, start, stop)
         wordings = self.wording.write(scenes, split, start, tally.edits, tally.edited)
-        _count(scenes, partners, tally)
+        tally.count(scenes, partners)
         pictures = self.renderer.draw(scenes, split, start)
         values, positions = scenes.values.tolist(), scenes.positions.tolist()
         ids = scenes.objects.tolist()
@@ -180,15 +132,3 @@ def json_line(value: Any) -> str:
 
 
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
-
-
-def _count(scenes: Scenes, partners: list[int | None], tally: Tally) -> None:
-    tally.num_samples += len(scenes)
-    tally.collisions += sum(partner is not None for partner in partners)
-    present = scenes.objects >= 0
-    tally.objects |= set(np.unique(scenes.objects[present]).tolist())
-    pooled = (scenes.values + scenes.space.offsets)[present]
-    tally.values = tally.values + np.bincount(pooled.ravel(), minlength=scenes.space.num_values)
-    left, right = np.triu_indices(scenes.objects.shape[1], k=1)
-    pairs = np.sort(np.stack([scenes.objects[:, left], scenes.objects[:, right]], axis=-1).reshape(-1, 2), axis=1)
-    tally.pairs |= set(map(tuple, np.unique(pairs[pairs[:, 0] >= 0], axis=0).tolist()))

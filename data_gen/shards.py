@@ -17,7 +17,8 @@ import numpy as np
 
 from data_gen import config
 from data_gen.config import DataConfig
-from data_gen.recipe import Recipe, Sample, Tally
+from data_gen.recipe import Recipe, Sample
+from data_gen.tally import Tally
 from dualenc.files import atomic_path, read_json, write_json
 
 PROGRESS = ".progress"
