@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_gen import FORMAT_VERSION, GENERATOR_VERSION
-from data_gen.render.tables import SIZES, VALUES, default_object_size
+from data_gen.render.tables import VALUES, default_object_size, size_scales
 from dualenc import configs
 from dualenc.configs import field
 from dualenc.errors import InputError
@@ -151,22 +151,24 @@ def dataset_folder(data: DataConfig) -> Path:
 
 def _resolved_concepts(data: DataConfig) -> dict[str, int | list[str]]:
     if not data.concepts:
-        raise InputError(f"data.concepts: is empty; give at least one of {', '.join(VALUES)}")
+        raise InputError(f"data.concepts: is empty; give at least one of {', '.join(VALUES[data.style])}")
     resolved: dict[str, int | list[str]] = {}
     for name, wanted in data.concepts.items():
         key = f"data.concepts.{name}"
-        if name not in VALUES:
-            raise InputError(f"{key}: the flat style has no such concept; use {', '.join(VALUES)}")
-        known = VALUES[name]
+        if name not in VALUES[data.style]:
+            raise InputError(f"{key}: the {data.style} style has no such concept; use {', '.join(VALUES[data.style])}")
+        known = VALUES[data.style][name]
         if isinstance(wanted, int):
             if not 1 <= wanted <= len(known):
-                raise InputError(f"{key}: {wanted} is out of range; the flat style has 1 to {len(known)} values")
+                raise InputError(
+                    f"{key}: {wanted} is out of range; the {data.style} style has 1 to {len(known)} values"
+                )
             wanted = known[:wanted]
         for value in wanted:
             if value not in known:
                 close = difflib.get_close_matches(value, known, n=1)
                 fix = f"did you mean {close[0]}" if close else f"use {', '.join(known)}"
-                raise InputError(f"{key}: the flat style cannot draw {value!r}; {fix}")
+                raise InputError(f"{key}: the {data.style} style cannot draw {value!r}; {fix}")
         if len(set(wanted)) != len(wanted) or not wanted:
             raise InputError(f"{key}: {wanted} must be a list of different values; remove the repeated ones")
         resolved[name] = list(wanted)
@@ -205,7 +207,7 @@ def _check_picture(data: DataConfig) -> None:
     picture = data.picture
     if picture.background[0] > picture.background[1]:
         raise InputError(f"data.picture.background: {list(picture.background)} is no range; give [low, high]")
-    scales = sorted(SIZES[value] for value in values_of(data).get("size", ["large"]))
+    scales = sorted(size_scales(values_of(data).get("size", ["large"])))
     for smaller, larger in pairwise(scales):
         if larger * (1 - picture.size_jitter) <= smaller:
             raise InputError(

@@ -16,7 +16,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from data_gen.config import PictureConfig
-from data_gen.render.tables import COLORS, SHAPES, SIZES, default_object_size
+from data_gen.render.colors import COLORS
+from data_gen.render.drawn import Drawn
+from data_gen.render.shapes import SHAPES
+from data_gen.render.tables import default_object_size, size_scales
 from dualenc.scenes import ConceptSpace, Scenes, uniform
 
 _OVERSAMPLE = 4
@@ -24,15 +27,6 @@ _GAP_PIXELS = 1.5
 _PER_OBJECT = 3  # uniform numbers for each object: size, turn, brightness
 _CANVAS_PIXELS = 1 << 22
 _DEFAULTS = {"color": "gray", "shape": "circle", "size": "large"}  # of a concept that the space does not have
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What the id mask says of one object: diameter in pixels, number of pixels, box [x0, y0, x1, y1], half open."""
-
-    size: float
-    visible_pixels: int
-    box: list[int]
 
 
 @dataclass(frozen=True)
@@ -67,6 +61,11 @@ class FlatRenderer:
         """Least distance of two centres, as a share of the side."""
         return self.diameter + _GAP_PIXELS / self.picture.size
 
+    def accepts(self, scenes: Scenes, split: str, numbers: np.ndarray) -> np.ndarray:
+        """bool [n]: whether every object of these scenes, number `numbers` [n] of `split`, is whole; always so here."""
+        assert len(scenes) == len(numbers)
+        return np.ones(len(scenes), dtype=bool)
+
     def draw(self, scenes: Scenes, split: str, start: int) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
         """For scenes number start.. of `split`: uint8 [size, size, 3] pixels, and what is seen of every object."""
         n, m = scenes.objects.shape
@@ -85,8 +84,10 @@ class FlatRenderer:
         masks = self._masks(objects)
         own: np.ndarray = masks >= 128
         visible = own.sum(axis=(1, 2)).tolist()
-        boxes = (_boxes(own) + np.tile(objects.corner, 2)).tolist()
-        seen = [Drawn(*row) for row in zip((2 * objects.radius).tolist(), visible, boxes)]
+        within = _boxes(own)
+        parts = [mask[y0:y1, x0:x1] for mask, (x0, y0, x1, y1) in zip(own, within.tolist())]
+        boxes = (within + np.tile(objects.corner, 2)).tolist()
+        seen = [Drawn(*row) for row in zip((2 * objects.radius).tolist(), visible, boxes, parts)]
         rows = zip(masks, objects.color, objects.corner.tolist(), seen)
         for grey, count in zip(greys, scenes.counts.tolist()):
             pixels = np.full((self.picture.size, self.picture.size, 3), grey)
@@ -101,7 +102,8 @@ class FlatRenderer:
         values, jitter = scenes.values[present], jitter[present]
         shape = self._lookup("shape", np.arange(len(SHAPES)), list(SHAPES), values)
         color = self._lookup("color", np.array(list(COLORS.values())), list(COLORS), values)
-        scale = self._lookup("size", np.array(list(SIZES.values())), list(SIZES), values)
+        sizes = self._names("size")
+        scale = self._lookup("size", np.array(size_scales(sizes)), sizes, values)
         side = self.picture.size
         radius = self.diameter / 2 * side * scale * (1 - self.picture.size_jitter * jitter[:, 0])
         light = 1 + self.picture.color_jitter * (2 * jitter[:, 2] - 1)
@@ -115,6 +117,12 @@ class FlatRenderer:
             corner=corner,
             center=place - corner,
         )
+
+    def _names(self, concept: str) -> list[str]:
+        """The values of a concept, or the default where the space does not have it."""
+        if concept in self.space.names:
+            return list(self.space.values[self.space.names.index(concept)])
+        return [_DEFAULTS[concept]]
 
     def _lookup(self, concept: str, table: np.ndarray, names: list[str], values: np.ndarray) -> np.ndarray:
         """Rows of `table`, whose rows are called `names`, for the values [N, C] of the objects."""

@@ -8,10 +8,11 @@ import pytest
 from data_gen.config import PictureConfig
 from data_gen.render.colors import COLORS, oklab
 from data_gen.render.flat import FlatRenderer
-from data_gen.render.tables import SHAPES, VALUES
+from data_gen.render.shapes import SHAPES
+from data_gen.render.tables import VALUES
 from dualenc.scenes import ConceptSpace, ObjectSplit, Scenes, SceneSampler
 
-ALL = ConceptSpace.named(VALUES)
+ALL = ConceptSpace.named({name: VALUES["flat"][name] for name in ("color", "shape", "size")})
 
 
 def renderer_and_sampler(picture: PictureConfig, num_objects: int) -> tuple[FlatRenderer, SceneSampler]:
@@ -40,6 +41,9 @@ def test_objects_are_whole_apart_and_where_their_boxes_say(num_objects: int, sid
             assert 0 < what.visible_pixels <= own.size
             assert not covered[y0:y1, x0:x1][own].any(), "two objects share a pixel"
             covered[y0:y1, x0:x1] |= own
+            assert what.mask.shape == (y1 - y0, x1 - x0)
+            assert what.mask.sum() == what.visible_pixels
+            assert not (what.mask & ~own).any()
         assert (pixels[[0, -1]] == 255).all()
         assert (pixels[:, [0, -1]] == 255).all()
         assert covered.sum() == sum(what.visible_pixels for what in drawn)
@@ -98,5 +102,6 @@ def test_colors_are_far_apart_and_far_from_the_background() -> None:
 
 
 def test_words_name_one_value_each() -> None:
-    names = [value for values in VALUES.values() for value in values]
-    assert len(set(names)) == len(names)
+    for concepts in VALUES.values():
+        names = [value for values in concepts.values() for value in values]
+        assert len(set(names)) == len(names)

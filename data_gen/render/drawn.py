@@ -1,0 +1,19 @@
+"""What a renderer says of each object that it has drawn, the same in all styles."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the id buffer says of one object of a picture.
+
+    size: its diameter in pixels; visible_pixels: the number of its pixels; box: [x0, y0, x1, y1] around them, half
+    open; mask: bool [y1 - y0, x1 - x0], which pixels of the box are its own (left out when two are compared).
+    """
+
+    size: float
+    visible_pixels: int
+    box: list[int]
+    mask: np.ndarray = field(compare=False, repr=False)
