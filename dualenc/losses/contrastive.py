@@ -21,6 +21,8 @@ def info_nce(
     targets: Bool[Tensor, "b columns"] | None = None,
     extra: Float[Tensor, "k d"] | None = None,
     extra_targets: Bool[Tensor, "b extra_columns"] | None = None,
+    undecided: Bool[Tensor, "b columns"] | None = None,
+    extra_undecided: Bool[Tensor, "b extra_columns"] | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Float[Tensor, ""]:
     """Mean of the scene-to-query and the query-to-scene cross-entropy of the global batch, in nats.
@@ -35,6 +37,10 @@ def info_nce(
     global number of rows (columns) with at least one true and one false entry, and is 0 where there are none. So an
     extra column has a term of its own only if it is true of some scene; else it is just a negative of every row.
 
+    ``undecided`` and ``extra_undecided``, of the shapes of the targets, say which pairs are neither true nor false (a
+    relation inside its margin): they are left out, as if the column were not there for that row, nor the row for that
+    column. None is no such pair, and has to be so on all ranks or on none.
+
     The value is that of the global batch on every rank; averaging gradients over ranks gives the gradient of one
     process on the whole batch. Computed in float32 (float64 for such inputs), under autocast too.
 
@@ -48,6 +54,8 @@ def info_nce(
             targets=targets,
             extra=extra,
             extra_targets=extra_targets,
+            undecided=undecided,
+            extra_undecided=extra_undecided,
             group=group,
         )
     )
@@ -64,9 +72,10 @@ def infonce_loss(inputs: LossInputs) -> tuple[Float[Tensor, ""], Report]:
         num_extra = _num_extra(len(query), len(extra), query.device, group)
         present = _present(num_extra).to(query.device)
         columns = _columns(query, extra, int(num_extra.max()), present, group)
-        true = _true(inputs, int(num_extra.max()), present)
+        true = _pairs(inputs, _targets(inputs), inputs.extra_targets, int(num_extra.max()), present)
+        undecided = _undecided(inputs, int(num_extra.max()), present)
         # Scaling the scenes rather than the logits spares the temperature's gradient a [b, columns] product.
-        to_query, to_scene = _cross_entropies((scene * inputs.logit_scale) @ columns.T, true, group)
+        to_query, to_scene = _cross_entropies((scene * inputs.logit_scale) @ columns.T, true, undecided, group)
     report = {"scene_to_query": to_query.detach(), "query_to_scene": to_scene.detach()}
     return (to_query + to_scene) / 2, report
 
@@ -110,38 +119,71 @@ def _columns(
     return torch.cat([queries.flatten(0, 1), extras.flatten(0, 1).index_select(0, present)])
 
 
-def _true(inputs: LossInputs, max_extra: int, present: Int[Tensor, " present"]) -> Bool[Tensor, "b columns"]:
-    """What is true of this rank's scenes, over the columns of :func:`_columns`."""
-    num_rows, world, device = len(inputs.scene), world_size(inputs.group), inputs.scene.device
-    targets, extra_targets = inputs.targets, inputs.extra_targets
+def _targets(inputs: LossInputs) -> Bool[Tensor, "b columns"]:
+    """The targets; the diagonal of the global batch where there are none."""
+    if inputs.targets is not None:
+        return inputs.targets
+    num_rows = len(inputs.scene)
+    shape = (num_rows, num_rows * world_size(inputs.group))
+    targets = torch.zeros(shape, dtype=torch.bool, device=inputs.scene.device)
+    targets.diagonal(offset=num_rows * rank(inputs.group)).fill_(True)
+    return targets
+
+
+def _undecided(
+    inputs: LossInputs, max_extra: int, present: Int[Tensor, " present"]
+) -> Bool[Tensor, "b columns"] | None:
+    """Which pairs are left out; None where there are none."""
+    if inputs.undecided is None and inputs.extra_undecided is None:
+        return None
+    queries = inputs.undecided
+    if queries is None:
+        queries = torch.zeros_like(_targets(inputs))
+    return _pairs(inputs, queries, inputs.extra_undecided, max_extra, present)
+
+
+def _pairs(
+    inputs: LossInputs,
+    queries: Bool[Tensor, "b columns"],
+    extra: Bool[Tensor, "b extra_columns"] | None,
+    max_extra: int,
+    present: Int[Tensor, " present"],
+) -> Bool[Tensor, "b all_columns"]:
+    """What is said of this rank's scenes and each query, and each (padded) extra one, over :func:`_columns`."""
+    num_rows, world = len(inputs.scene), world_size(inputs.group)
     shape, extra_shape = (num_rows, num_rows * world), (num_rows, max_extra * world)
-    if targets is None:
-        targets = torch.zeros(shape, dtype=torch.bool, device=device)
-        targets.diagonal(offset=num_rows * rank(inputs.group)).fill_(True)
-    if extra_targets is None:
-        extra_targets = torch.zeros(extra_shape, dtype=torch.bool, device=device)
-    if targets.shape != shape or extra_targets.shape != extra_shape:
+    if extra is None:
+        extra = torch.zeros(extra_shape, dtype=torch.bool, device=inputs.scene.device)
+    if queries.shape != shape or extra.shape != extra_shape:
         raise ValueError(
             f"info_nce needs targets {list(shape)} and extra_targets {list(extra_shape)} (rows, columns of all ranks), "
-            f"got {list(targets.shape)} and {list(extra_targets.shape)}"
+            f"and undecided ones alike, got {list(queries.shape)} and {list(extra.shape)}"
         )
-    return torch.cat([targets, extra_targets.index_select(1, present)], dim=1)
+    return torch.cat([queries, extra.index_select(1, present)], dim=1)
 
 
 def _cross_entropies(
-    logits: Float[Tensor, "b columns"], true: Bool[Tensor, "b columns"], group: dist.ProcessGroup | None
+    logits: Float[Tensor, "b columns"],
+    true: Bool[Tensor, "b columns"],
+    undecided: Bool[Tensor, "b columns"] | None,
+    group: dist.ProcessGroup | None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """The scene-to-query and the query-to-scene term, from this rank's rows of the global logits.
 
     Cross-entropy against the uniform distribution over the true entries is the log-sum-exp minus the mean true logit.
     A row lies on one rank. A column is spread over ranks: its log-sum-exp combines the local ones.
     """
-    num_rows, num_columns = logits.shape
+    num_columns = logits.shape[1]
+    false = ~true
+    if undecided is not None:
+        true, false = true & ~undecided, false & ~undecided
+        # Finite, so that a column without any pair on this rank adds exp(-large) = 0 to the others' and not NaN.
+        logits = logits.masked_fill(undecided, torch.finfo(logits.dtype).min / 2)
     row_true = true.sum(1)
-    row_counts = (row_true > 0) & (row_true < num_columns)
-    counts = all_reduce_sum(torch.cat([true.sum(0), row_counts.sum()[None]]), group)
-    column_true, num_counting_rows = counts[:-1], counts[-1]
-    column_counts = (column_true > 0) & (column_true < num_rows * world_size(group))
+    row_counts = (row_true > 0) & false.any(1)
+    counts = all_reduce_sum(torch.cat([true.sum(0), false.sum(0), row_counts.sum()[None]]), group)
+    column_true, column_false, num_counting_rows = counts.split([num_columns, num_columns, 1])
+    column_counts = (column_true > 0) & (column_false > 0)
 
     true_logits = logits.masked_fill(~true, 0)
     row_losses = logits.logsumexp(1) - true_logits.sum(1) / row_true.clamp(min=1)
@@ -153,4 +195,5 @@ def _cross_entropies(
     column_exp, column_true_logits, row_loss = sums.split([num_columns, num_columns, 1])
     column_losses = peak + column_exp.log() - column_true_logits / column_true.clamp(min=1)
     column_loss = column_losses.masked_fill(~column_counts, 0).sum()
-    return row_loss.squeeze(0) / num_counting_rows.clamp(min=1), column_loss / column_counts.sum().clamp(min=1)
+    counting_rows = num_counting_rows.squeeze(0)
+    return row_loss.squeeze(0) / counting_rows.clamp(min=1), column_loss / column_counts.sum().clamp(min=1)

@@ -18,6 +18,8 @@ class LossInputs:
     targets: Bool[Tensor, "b columns"] | None = None
     extra: Float[Tensor, "k d"] | None = None
     extra_targets: Bool[Tensor, "b extra_columns"] | None = None
+    undecided: Bool[Tensor, "b columns"] | None = None
+    extra_undecided: Bool[Tensor, "b extra_columns"] | None = None
     group: dist.ProcessGroup | None = None
 
 

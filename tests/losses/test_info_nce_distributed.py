@@ -33,10 +33,13 @@ CASES = (
     "extra_none_somewhere",
     "everything",
     "large_scale",
+    "undecided",
+    "undecided_everywhere",
     "nothing_true",
     "everything_true",
 )
-WITHOUT_TERMS = ("nothing_true", "everything_true")
+WITHOUT_TERMS = ("nothing_true", "everything_true", "undecided_everywhere")
+WITH_EXTRA = ("everything", "large_scale", "undecided")
 SECONDS = 200
 
 
@@ -64,26 +67,34 @@ def make_batch(case: str, world: int, dtype: torch.dtype) -> dict[str, Tensor]:
     """The global batch: inputs of all ranks, and truth over the queries and then the real extra columns."""
     generator = torch.Generator().manual_seed(CASES.index(case))
     rows = ROWS * world
-    num_extra = sum(EXTRA[:world]) if case.startswith("extra") or case in ("everything", "large_scale") else 0
+    num_extra = sum(EXTRA[:world]) if case.startswith("extra") or case in WITH_EXTRA else 0
     scenes, queries, extra = (
         torch.randn(count, INPUT_DIM, generator=generator, dtype=torch.float64) for count in (rows, rows, num_extra)
     )
     true = torch.eye(rows, dtype=torch.bool)
-    if case in ("duplicates", "everything", "large_scale"):
+    if case in ("duplicates", "everything", "large_scale", "undecided"):
         kinds = torch.randint(rows // 2, (rows,), generator=generator)
         true = kinds[:, None] == kinds[None]
     if case in ("rows_without_positives", "everything"):
         true[torch.rand(rows, generator=generator) < 0.3] = False
     extra_true = torch.zeros(rows, num_extra, dtype=torch.bool)
-    if case in ("extra_true", "extra_none_somewhere", "everything", "large_scale"):
+    if case in ("extra_true", "extra_none_somewhere", "everything", "large_scale", "undecided"):
         extra_true = torch.rand(rows, num_extra, generator=generator) < 0.1
     if case == "all_true":
         true[3] = True
         true[:ROWS, 5] = True  # a column whose false entries are all on other ranks
-    if case in WITHOUT_TERMS:
+    if case in ("nothing_true", "everything_true"):
         true = torch.full_like(true, case == "everything_true")
+    undecided = torch.zeros(rows, rows + num_extra, dtype=torch.bool)
+    if case == "undecided":
+        undecided = torch.rand(undecided.shape, generator=generator) < 0.4
+        undecided[:ROWS, 2] = True  # a column without any pair on rank 0
+        undecided[:, 4] = undecided[5] = True  # a column and a row without any pair at all
+        undecided[:, 6] = ~true[:, 6]  # a column without a false entry left
+    if case == "undecided_everywhere":
+        undecided = ~true
     inputs = {"scenes": scenes.to(dtype), "queries": queries.to(dtype), "extra": extra.to(dtype)}
-    return inputs | {"true": torch.cat([true, extra_true], dim=1)}
+    return inputs | {"true": torch.cat([true, extra_true], dim=1), "undecided": undecided}
 
 
 def reference(case: str, world: int, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -91,13 +102,15 @@ def reference(case: str, world: int, dtype: torch.dtype) -> dict[str, Tensor]:
     pair, batch = make_pair(case, dtype), make_batch(case, world, dtype)
     scene, query, extra, scale = pair(batch["scenes"], batch["queries"], batch["extra"])
     logits = scale * (scene @ torch.cat([query, extra]).T)
-    loss = (naive_direction(logits, batch["true"]) + naive_direction(logits.T, batch["true"].T)) / 2
+    true, kept = batch["true"], ~batch["undecided"]
+    loss = (naive_direction(logits, true, kept) + naive_direction(logits.T, true.T, kept.T)) / 2
     loss.backward()
     return {"loss": loss.detach()} | {name: parameter.grad for name, parameter in pair.named_parameters()}
 
 
-def naive_direction(logits: Tensor, true: Tensor) -> Tensor:
-    terms = [-row.log_softmax(0)[t].mean() for row, t in zip(logits, true) if t.any() and not t.all()]
+def naive_direction(logits: Tensor, true: Tensor, kept: Tensor) -> Tensor:
+    rows = [(row[k], t[k]) for row, t, k in zip(logits, true, kept)]
+    terms = [-row.log_softmax(0)[t].mean() for row, t in rows if t.any() and not t.all()]
     return torch.stack(terms).mean() if terms else 0 * logits.sum()
 
 
@@ -110,10 +123,9 @@ def distributed(case: str, dtype: torch.dtype, group: dist.ProcessGroup | None) 
     model = DistributedDataParallel(make_pair(case, dtype), process_group=group)
     extra_inputs = batch["extra"].split(sizes)[rank]
     scene, query, extra, scale = model(batch["scenes"][mine], batch["queries"][mine], extra_inputs)
-    targets, extra_true = batch["true"][mine].split([ROWS * world, sum(sizes)], dim=1)
-    padded = torch.ones(ROWS, world, max(sizes), dtype=torch.bool)  # True beyond a rank's k: must be ignored
-    for sender, block in enumerate(extra_true.split(sizes, dim=1)):
-        padded[:, sender, : sizes[sender]] = block
+    targets, extra_true = _as_given(batch["true"][mine], sizes)
+    undecided, extra_undecided = _as_given(batch["undecided"][mine], sizes)
+    has_undecided = case.startswith("undecided")
     no_extra_here = case == "extra_none_somewhere" and not sizes[rank]
     loss = info_nce(
         scene,
@@ -121,11 +133,23 @@ def distributed(case: str, dtype: torch.dtype, group: dist.ProcessGroup | None) 
         logit_scale=scale,
         targets=None if case in ("diagonal", "extra_negatives") else targets,
         extra=None if no_extra_here or not sum(sizes) else extra,
-        extra_targets=None if case == "extra_negatives" else padded.flatten(1),
+        extra_targets=None if case == "extra_negatives" else extra_true,
+        undecided=undecided if has_undecided else None,
+        extra_undecided=extra_undecided if case == "undecided" else None,
         group=group,
     )
     loss.backward()
     return {"loss": loss.detach()} | {name: p.grad for name, p in model.module.named_parameters()}
+
+
+def _as_given(pairs: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """A rank's rows of the global pairs as `info_nce` takes them: queries, and extra columns padded to the most."""
+    world = len(sizes)
+    queries, extra = pairs.split([ROWS * world, sum(sizes)], dim=1)
+    padded = torch.ones(ROWS, world, max(sizes), dtype=torch.bool)  # True beyond a rank's k: must be ignored
+    for sender, block in enumerate(extra.split(sizes, dim=1)):
+        padded[:, sender, : sizes[sender]] = block
+    return queries, padded.flatten(1)
 
 
 def check(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -76,7 +76,15 @@ def test_a_single_row_has_nothing_to_contrast():
     assert (scene.grad == 0).all()
 
 
-@pytest.mark.parametrize("wrong", [{"targets": torch.ones(4, 5).bool()}, {"extra_targets": torch.ones(4, 2).bool()}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"targets": torch.ones(4, 5).bool()},
+        {"extra_targets": torch.ones(4, 2).bool()},
+        {"undecided": torch.ones(3, 4).bool()},
+        {"extra_undecided": torch.ones(4, 2).bool()},
+    ],
+)
 def test_targets_of_the_wrong_shape_are_refused(wrong):
     scene, query, extra = embeddings(4, 4, 3)
     with pytest.raises(ValueError, match=r"targets \[4, 4\] and extra_targets \[4, 3\]"):

@@ -50,6 +50,20 @@ def test_matches_sorting_and_random_scores_reach_chance(monkeypatch: pytest.Monk
         assert report[f"recall_at_{k}_query_to_scene"] == pytest.approx(hit)
 
 
+def test_undecided_texts_are_no_candidates():
+    """The same as a gallery without them, a row at a time."""
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.rand(60, 20, generator=generator)
+    truth = torch.rand(60, 20, generator=generator) < 0.15
+    undecided = torch.rand(60, 20, generator=generator) < 0.3
+    report = retrieval(scores, truth, undecided=undecided, ks=(1, 5))
+    for k in (1, 5):
+        rows = [retrieval(s[~u][None], t[~u][None], ks=(k,)) for s, t, u in zip(scores, truth, undecided)]
+        for key in (f"recall_at_{k}_scene_to_query", f"recall_at_{k}_scene_to_query_chance"):
+            assert report[key] == pytest.approx(np.mean([row[key] for row in rows if row[key] is not None]))
+    assert report != retrieval(scores, truth, ks=(1, 5))
+
+
 def test_without_any_true_text_recall_is_none():
     report = retrieval(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool), ks=(1,))
     assert report["recall_at_1_scene_to_query"] is None
