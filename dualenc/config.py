@@ -82,11 +82,9 @@ class DataConfig:
 
 
 @dataclass
-class SceneTowerConfig:
-    """The tower that sees scenes; null takes the preset's number."""
+class TowerConfig:
+    """A transformer; null takes the preset's number."""
 
-    kind: Literal["vision", "symbolic"] = field("vision", "pictures, or the scene's objects as tokens")
-    patch_size: int = field(8, "pixels of a patch's side; divides the picture's side", minimum=1)
     width: int | None = field(None, "width of the transformer", minimum=1)
     depth: int | None = field(None, "number of blocks", minimum=1)
     heads: int | None = field(None, "attention heads; divides the width", minimum=1)
@@ -96,16 +94,18 @@ class SceneTowerConfig:
 
 
 @dataclass
-class QueryTowerConfig:
-    """The tower that reads queries; null takes the preset's number."""
+class SceneTowerConfig(TowerConfig):
+    """The tower that sees scenes."""
+
+    kind: Literal["vision", "symbolic"] = field("vision", "pictures, or the scene's objects as tokens")
+    patch_size: int = field(8, "pixels of a patch's side; divides the picture's side", minimum=1)
+
+
+@dataclass
+class QueryTowerConfig(TowerConfig):
+    """The tower that reads queries."""
 
     kind: Literal["text", "symbolic"] = field("text", "words, or values as tokens")
-    width: int | None = field(None, "width of the transformer", minimum=1)
-    depth: int | None = field(None, "number of blocks", minimum=1)
-    heads: int | None = field(None, "attention heads; divides the width", minimum=1)
-    mlp_ratio: float = field(4.0, "hidden width of the feed-forward part, in widths", above=0)
-    readout: Literal["mean", "eos"] = field("mean", "mean over tokens, or the last token")
-    dropout: float = field(0.0, "dropout rate", minimum=0, maximum=0.9)
 
 
 @dataclass
