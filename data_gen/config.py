@@ -50,6 +50,21 @@ class EditsConfig:
 
 
 @dataclass
+class ClevrConfig:
+    """What only the 3-D style has: its camera, its lights, its samples."""
+
+    camera_jitter: float = field(1.0, "how far the camera moves; 1 as in CLEVR, 0 not at all", minimum=0, maximum=1)
+    light_jitter: float = field(1.0, "how far the three lights move; 1 as in CLEVR, 0 not at all", minimum=0, maximum=1)
+    samples: int = field(3, "side of the grid of samples in a pixel at an edge; 1: no smoothing", minimum=1, maximum=8)
+    min_visible: float = field(
+        0.002,
+        "least share of the picture's pixels that shows each object; else the places are drawn again",
+        minimum=0,
+        maximum=0.1,
+    )
+
+
+@dataclass
 class PictureConfig:
     """What the pictures look like."""
 
@@ -65,6 +80,7 @@ class PictureConfig:
         15.0, "objects turn by up to this many degrees, or their shape's limit", minimum=0, maximum=180
     )
     color_jitter: float = field(0.06, "brightness varies by up to this share", minimum=0, maximum=0.5)
+    clevr: ClevrConfig = field(ClevrConfig, "the 3-D style's camera, lights and samples; without effect on flat")
 
 
 @dataclass
@@ -75,6 +91,13 @@ class DataConfig:
     out: str | None = field(None, "folder of the dataset; null: ROOT/NAME-HASH", identity=False)
     root: str = field("data", "parent of the dataset's folder", identity=False)
     num_workers: int = field(0, "processes; 0: one for each core", identity=False, minimum=0, maximum=1024)
+    num_tasks: int = field(1, "tasks that share the shards, see data.task", identity=False, minimum=1, maximum=10**5)
+    task: int | None = field(
+        None,
+        "make only the shards k with k mod data.num_tasks = task; null: make what is missing and finish the dataset",
+        identity=False,
+        minimum=0,
+    )
     seed: int = field(0, "seed of the object split and the scenes", minimum=0, maximum=2**63 - 1)
     style: Literal["flat"] = field("flat", "renderer")
     concepts: dict[str, int | list[str]] = field(
@@ -111,6 +134,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> DataConfig:
     data = configs.load(Config, path, overrides).data
     data = replace(data, concepts=_resolved_concepts(data))
     _check_names(data)
+    _check_task(data)
     _check_picture(data)
     return data
 
@@ -200,6 +224,14 @@ def _check_names(data: DataConfig) -> None:
     if data.samples_per_shard % 2:
         raise InputError(
             f"data.samples_per_shard: {data.samples_per_shard} would part swap partners; give an even number"
+        )
+
+
+def _check_task(data: DataConfig) -> None:
+    if data.task is not None and data.task >= data.num_tasks:
+        raise InputError(
+            f"data.task: {data.task} is out of range; the tasks of data.num_tasks={data.num_tasks} are 0 to "
+            f"{data.num_tasks - 1}"
         )
 
 

@@ -3,12 +3,12 @@
 import math
 
 from data_gen.render.colors import COLORS
+from data_gen.render.materials import MATERIALS
 from data_gen.render.patterns import PATTERNS
 from data_gen.render.shapes import SHAPES, SOLIDS
 
 # Diameters in units of "large". A space's largest size fills the room of one object: see `size_scales`.
 SIZES: dict[str, float] = {"small": 0.6, "large": 1.0, "medium": 0.78, "tiny": 0.46, "huge": 1.28}
-MATERIALS: tuple[str, ...] = ("rubber", "metal", "ceramic", "glass")
 # Clockwise quarter turns: flat, on the screen; 3-D, seen from above. As drawn, the top of an outline points upward or,
 # lying on the ground, backward, away from the viewer.
 ORIENTATIONS: dict[str, dict[str, int]] = {

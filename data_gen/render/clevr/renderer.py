@@ -1,0 +1,296 @@
+"""The renderer of the 3-D style: CLEVR's pictures, by the batch.
+
+Picture i is a pure function of (config, split, i): the scene says which objects stand where; camera, lights, and the
+size, turn and brightness of the object in each slot come from the counter-based generator. So drawing other objects in
+the same slots changes nothing but those objects, their shadows, contact shadows, reflections, and what is seen through
+them. Pictures do not depend on the batch that they are drawn in.
+
+The unit square of the positions is a square on the ground, with a side of `SIDE` units and two edges parallel to the
+picture's lower edge: the first coordinate grows to the right, the second toward the viewer. The camera looks at it from
+in front and above, so that left of, right of, in front of and behind are functions of the positions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import warp as wp
+
+from data_gen.config import PictureConfig
+from data_gen.render.clevr import DEVICE, device, kernels
+from data_gen.render.clevr.look import NUM_DRAWS, SIDE, Look, look_of
+from data_gen.render.clevr.solids import SOLID_DTYPE, profile_table, solid_numbers
+from data_gen.render.colors import COLORS
+from data_gen.render.drawn import Drawn
+from data_gen.render.materials import MATERIALS
+from data_gen.render.patterns import PATTERNS
+from data_gen.render.shapes import SOLIDS
+from data_gen.render.tables import ORIENTATIONS, default_object_size, size_scales
+from dualenc.scenes import MAX_OBJECTS_OF_SCENE, ConceptSpace, Scenes, uniform
+
+_PER_OBJECT = 3  # uniform numbers for each object: size, turn, brightness
+_GAP = 0.012  # least distance of two objects' outer circles, as a share of the square's side
+_BATCH_PIXELS = 1 << 19
+_GROUND = 0.36  # share of the light that the ground sends back
+_BACKDROP = 0.62  # linear light of the far ground
+_DEFAULTS = {
+    "color": "gray",
+    "shape": "cube",
+    "size": "large",
+    "material": "rubber",
+    "pattern": "plain",
+    "orientation": "backward",
+}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a batch of scenes looks like, in arrays that the next batch uses again.
+
+    pixels: uint8 [n, s, s, 3]; ids: int8 [n, s, s], the slot of the object that is seen in the middle of a pixel,
+    -1 for the ground; influence: int32 [n, s, s], bit j where the pixel may depend on the object in slot j.
+    """
+
+    pixels: np.ndarray
+    ids: np.ndarray
+    influence: np.ndarray
+
+
+class ClevrRenderer:
+    """Draws scenes of a concept space whose concepts are among color, shape, size, material, pattern, orientation."""
+
+    def __init__(self, space: ConceptSpace, picture: PictureConfig, *, max_objects: int, seed: int) -> None:
+        self.space, self.picture, self.seed = space, picture, seed
+        self.diameter = picture.object_size or default_object_size(max_objects)
+        self._least_visible = max(1, round(picture.clevr.min_visible * picture.size**2))
+
+    @property
+    def margin(self) -> float:
+        """Least distance of a centre to the border of the unit square."""
+        return self.diameter / 2
+
+    @property
+    def min_distance(self) -> float:
+        """Least distance of two centres in the unit square."""
+        return self.diameter + _GAP
+
+    def draw(self, scenes: Scenes, split: str, start: int) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
+        """For scenes number start.. of `split`: uint8 [size, size, 3] pixels, and what is seen of every object."""
+        numbers = np.arange(start, start + len(scenes))
+        for first in range(0, len(scenes), self._batch):
+            some = slice(first, first + self._batch)
+            setting = self._setting(scenes[some], split, numbers[some])
+            pictures = self._cast(setting)
+            for pixels, ids, sizes, count in zip(
+                pictures.pixels, pictures.ids, setting.sizes.tolist(), setting.counts.tolist()
+            ):
+                yield pixels.copy(), [_drawn(ids == slot, sizes[slot]) for slot in range(count)]
+
+    def accepts(self, scenes: Scenes, split: str, numbers: np.ndarray) -> np.ndarray:
+        """bool [n]: whether no object of these scenes, number `numbers` [n] of `split`, is cut by the frame, and each
+        shows at least the share `clevr.min_visible` of the picture's pixels."""
+        accepted = np.zeros(len(scenes), dtype=bool)
+        for first in range(0, len(scenes), self._batch):
+            some = slice(first, first + self._batch)
+            setting = self._setting(scenes[some], split, np.asarray(numbers)[some])
+            ids = self._cast(setting).ids
+            for i, count in enumerate(setting.counts.tolist()):
+                seen = np.bincount(ids[i].ravel() + 1, minlength=count + 1)[1:]
+                border = np.concatenate([ids[i, 0], ids[i, -1], ids[i, :, 0], ids[i, :, -1]])
+                accepted[first + i] = (border < 0).all() and (seen[:count] >= self._least_visible).all()
+        return accepted
+
+    def render(self, scenes: Scenes, split: str, start: int, *, samples: int = 0, everywhere: bool = False) -> Pictures:
+        """Pictures of scenes number start.. with all that the kernels know of them, for checks and measurements.
+
+        samples: side of the grid of samples, 0 for the config's; everywhere: the grid in each pixel, not at edges only.
+        """
+        parts = []
+        for first in range(0, len(scenes), self._batch):
+            some = scenes[first : first + self._batch]
+            numbers = np.arange(start + first, start + first + len(some))
+            part = self._cast(self._setting(some, split, numbers), samples, everywhere)
+            parts.append([part.pixels.copy(), part.ids.copy(), part.influence.copy()])
+        return Pictures(*map(np.concatenate, zip(*parts)))
+
+    @cached_property
+    def _batch(self) -> int:
+        return max(1, _BATCH_PIXELS // self.picture.size**2)
+
+    @cached_property
+    def _tables(self) -> "_Tables":
+        return _Tables(self.space)
+
+    @cached_property
+    def _buffers(self) -> "_Buffers":
+        device.prepare()
+        return _Buffers(self._batch, self.picture.size)
+
+    def _setting(self, scenes: Scenes, split: str, numbers: np.ndarray) -> "_Setting":
+        """Everything about scenes that the kernels are told."""
+        n, m = scenes.objects.shape
+        jitter = _uniform_rows(self.seed, split, "look", numbers, NUM_DRAWS)
+        slots = _uniform_rows(self.seed, split, "slots", numbers, _PER_OBJECT * MAX_OBJECTS_OF_SCENE)
+        slots = slots.reshape(n, MAX_OBJECTS_OF_SCENE, _PER_OBJECT)[:, :m]
+        tables, values = self._tables, np.maximum(scenes.values, 0)
+        solid: Any = tables.solids[tables.column("shape", values)]
+        diameter = self.diameter * SIDE * tables.scales[tables.column("size", values)]
+        diameter = diameter * (1 - self.picture.size_jitter * slots[..., 0])
+        radius = diameter / 2 * solid["unit"]
+        turn = np.minimum(solid["max_turn"], self.picture.rotation) * (2 * slots[..., 1] - 1)
+        yaw = np.radians(turn + 90.0 * tables.turns[tables.column("orientation", values)])
+        bright = 1 + self.picture.color_jitter * (2 * slots[..., 2] - 1)
+        places = np.nan_to_num(scenes.positions.astype(np.float64)) - 0.5
+        things: Any = np.zeros((n, m), dtype=_dtype(kernels.Thing))
+        things["center"] = np.stack([places[..., 0] * SIDE, solid["lift"] * radius, places[..., 1] * SIDE], axis=-1)
+        things["radius"], things["bound"] = radius, solid["bound"] * radius
+        things["cos"], things["sin"] = np.cos(yaw), np.sin(yaw)
+        for name in ("kind", "profile", "half", "rounding", "top", "convex"):
+            things[name] = solid[name]
+        color = _linear(np.minimum(tables.colors[tables.column("color", values)] * bright[..., None], 1.0))
+        things["color"], things["second"] = color, _other_tone(color)
+        things["pattern"] = tables.patterns[tables.column("pattern", values)]
+        things["material"] = tables.materials[tables.column("material", values)]
+        look = look_of(jitter, self.picture.clevr, self.diameter * SIDE)
+        away = np.linalg.norm(things["center"] - look.eye[:, None], axis=-1)
+        pixels = diameter / away / np.linalg.norm(look.right, axis=-1)[:, None] * self.picture.size / 2
+        return _Setting(things, scenes.counts.astype(np.int32), look, pixels)
+
+    def _cast(self, setting: "_Setting", samples: int = 0, everywhere: bool = False) -> Pictures:
+        """Pictures of one batch, in the buffers that the next batch overwrites."""
+        buffers, size, n = self._buffers, self.picture.size, len(setting.counts)
+        world, counts = buffers.world(setting)
+        cone = float(np.linalg.norm(setting.look.right[0])) / size
+        grid, samples = -(-size // 8), samples or self.picture.clevr.samples
+        launch(kernels.find_tiles, (n, grid, grid), [world, counts, size], [buffers.tiles])
+        first = [buffers.ids, buffers.colors, buffers.normals, buffers.touched]
+        launch(kernels.cast, (n, size, size), [world, counts, buffers.tiles, size, cone], first)
+        launch(
+            kernels.refine,
+            (n, size, size),
+            [world, counts, buffers.tiles, size, samples, int(everywhere), cone, *first],
+            [buffers.influence, buffers.pixels],
+        )
+        return Pictures(buffers.pixels.numpy()[:n], buffers.ids.numpy()[:n], buffers.influence.numpy()[:n])
+
+
+def launch(kernel: wp.Kernel, dim: tuple[int, ...], inputs: list[Any], outputs: list[Any]) -> None:
+    """Launches a kernel on the device."""
+    wp.launch(kernel, dim=dim, inputs=inputs, outputs=outputs, device=DEVICE)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A batch: its objects [n, m] as the kernels' structures, their numbers [n], looks, and diameters in pixels."""
+
+    things: np.ndarray
+    counts: np.ndarray
+    look: Look
+    sizes: np.ndarray
+
+
+class _Tables:
+    """Rows of the tables for the values of a space, concept by concept."""
+
+    def __init__(self, space: ConceptSpace) -> None:
+        self.space = space
+        self.colors = np.array([COLORS[name] for name in self._names("color")], dtype=np.float64) / 255
+        self.scales = np.array(size_scales(self._names("size")))
+        self.turns = np.array([ORIENTATIONS["clevr"][name] for name in self._names("orientation")])
+        self.patterns = np.array([list(PATTERNS).index(name) for name in self._names("pattern")])
+        self.materials = np.array([list(MATERIALS).index(name) for name in self._names("material")])
+        solids = [solid_numbers(SOLIDS[name]) for name in self._names("shape")]
+        self.solids = np.array([astuple(solid) for solid in solids], dtype=SOLID_DTYPE)
+
+    def column(self, concept: str, values: np.ndarray) -> np.ndarray:
+        """The values of one concept, [n, m]; zeros where the space does not have it."""
+        if concept not in self.space.names:
+            return np.zeros(values.shape[:-1], dtype=np.int64)
+        return values[..., self.space.names.index(concept)]
+
+    def _names(self, concept: str) -> list[str]:
+        """The values of a concept, or the default where the space does not have it."""
+        if concept in self.space.names:
+            return list(self.space.values[self.space.names.index(concept)])
+        return [_DEFAULTS[concept]]
+
+
+class _Buffers:
+    """The device's arrays for batches of up to `batch` scenes, and the tables that never change."""
+
+    def __init__(self, batch: int, size: int) -> None:
+        shape, grid = (batch, size, size), -(-size // 8)
+        with wp.ScopedDevice(DEVICE):
+            self.tiles = wp.empty((batch, grid, grid, 5), dtype=int)
+            self.ids = wp.empty(shape, dtype=wp.int8)
+            self.colors = wp.empty(shape, dtype=wp.vec3)
+            self.normals = wp.empty(shape, dtype=wp.vec3)
+            self.touched = wp.empty(shape, dtype=int)
+            self.influence = wp.empty(shape, dtype=int)
+            self.pixels = wp.empty((*shape, 3), dtype=wp.uint8)
+            self._surfaces = _structures(kernels.Surface, [astuple(material) for material in MATERIALS.values()])
+            self._profiles: wp.array = wp.array(profile_table(), dtype=float)
+            tiles = np.stack([np.pad(tile, ((0, 1), (0, 1)), mode="wrap") for tile in PATTERNS.values()])
+            self._patterns: wp.array = wp.array(tiles, dtype=float)
+
+    def world(self, setting: _Setting) -> tuple[kernels.World, wp.array]:
+        """What the kernels are told of a batch, and its numbers of objects."""
+        look = setting.look
+        n, num_lights = look.strengths.shape
+        lights: Any = np.zeros((n, num_lights), dtype=_dtype(kernels.Light))
+        lights["place"], lights["color"] = look.places, look.strengths[..., None]
+        lights["reference"], lights["spread"] = (look.places**2).sum(axis=-1), look.spreads
+        cameras: Any = np.zeros(n, dtype=_dtype(kernels.Camera))
+        for name in ("eye", "forward", "right", "up"):
+            cameras[name] = getattr(look, name)
+        world = kernels.World()
+        world.cameras = wp.array(cameras, dtype=kernels.Camera, device=DEVICE)
+        world.lights = wp.array(lights, dtype=kernels.Light, device=DEVICE)
+        world.things = wp.array(setting.things, dtype=kernels.Thing, device=DEVICE)
+        world.surfaces, world.profiles, world.patterns = self._surfaces, self._profiles, self._patterns
+        world.num_lights, world.ground, world.backdrop = num_lights, _GROUND, _BACKDROP
+        return world, wp.array(setting.counts, dtype=int, device=DEVICE)
+
+
+def _dtype(kind: Any) -> np.dtype:
+    """numpy's form of one of the kernels' structures."""
+    dtype: np.dtype = kind.numpy_dtype()
+    return dtype
+
+
+def _structures(kind: Any, rows: list[tuple[float, ...]]) -> wp.array:
+    """Rows of plain numbers as the kernels' structures."""
+    return wp.array(np.array(rows, dtype=_dtype(kind)), dtype=kind)
+
+
+def _uniform_rows(seed: int, split: str, purpose: str, numbers: np.ndarray, width: int) -> np.ndarray:
+    """`uniform` for any scene numbers [n]: float64 [n, width]."""
+    rows = np.empty((len(numbers), width))
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    for run in np.split(np.arange(len(numbers)), breaks):
+        first, last = int(numbers[run[0]]), int(numbers[run[-1]])
+        rows[run] = uniform(seed, split, purpose, first, last + 1, width)
+    return rows
+
+
+def _linear(srgb: np.ndarray) -> np.ndarray:
+    """Linear light of sRGB values, both in 0..1."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _other_tone(color: np.ndarray) -> np.ndarray:
+    """The second tone of a pattern on linear colours [..., 3]: darker on light ones, lighter on dark ones."""
+    light = (color @ [0.2126, 0.7152, 0.0722])[..., None]
+    return np.where(light > 0.18, 0.22 * color, 0.45 * color + 0.4)
+
+
+def _drawn(own: np.ndarray, size: float) -> Drawn:
+    """What an object's pixels, bool [s, s], say of it."""
+    columns, rows = np.flatnonzero(own.any(axis=0)), np.flatnonzero(own.any(axis=1))
+    if not len(rows):
+        return Drawn(size, 0, [0, 0, 0, 0], own[:0, :0])
+    x0, x1, y0, y1 = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
+    mask = own[y0:y1, x0:x1].copy()
+    return Drawn(size, int(mask.sum()), [x0, y0, x1, y1], mask)
