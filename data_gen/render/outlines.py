@@ -1,0 +1,547 @@
+"""The outlines themselves: each function returns the polygons of one profile, x right, y down, in the unit circle.
+
+The first polygon is filled, every further one lies inside it and is cut out. Most outlines are drawn in convenient
+units and then brought into the unit circle by `_fitted`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Polygons = list[np.ndarray]
+Points = Sequence[tuple[float, float]] | np.ndarray
+
+_ARC_STEPS = 48
+
+
+def _arc(
+    radius: float, start: float, stop: float, center: tuple[float, float] = (0.0, 0.0), steps: int = _ARC_STEPS
+) -> np.ndarray:
+    """Points [steps, 2] on an arc, angles in degrees from the x axis, clockwise on the screen."""
+    angles = np.radians(np.linspace(start, stop, steps))
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius + np.array(center)
+
+
+def _regular(corners: int, radius: float, start: float) -> np.ndarray:
+    angles = np.radians(start + 360 / corners * np.arange(corners))
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
+
+
+def _disc(radius: float, center: tuple[float, float] = (0.0, 0.0), steps: int = 32) -> np.ndarray:
+    return _regular(steps, radius, 0) + np.array(center)
+
+
+def _box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+
+
+def _mirrored(*right: Points) -> np.ndarray:
+    """The polygon that is its own mirror image, from its right half from top to bottom, given in pieces."""
+    half = np.concatenate([np.asarray(piece, dtype=float).reshape(-1, 2) for piece in right])
+    left = half[half[:, 0] > 1e-9][::-1] * [-1.0, 1.0]
+    return np.concatenate([half, left])
+
+
+def _turned(piece: Points, times: int) -> np.ndarray:
+    """The polygon made of `times` copies of a piece, turned clockwise around the origin."""
+    copies = []
+    for angle in 2 * np.pi / times * np.arange(times):
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        copies.append(np.asarray(piece, dtype=float) @ turn)
+    return np.concatenate(copies)
+
+
+def _spline(points: Points, steps: int = 5) -> np.ndarray:
+    """A smooth closed curve through the points: uniform Catmull-Rom, `steps` points to a segment."""
+    knots = np.asarray(points, dtype=float)
+    before, after, second = (np.roll(knots, -n, axis=0)[:, None] for n in (-1, 1, 2))
+    here, t = knots[:, None], (np.arange(steps) / steps)[None, :, None]
+    curve = 2 * here + (after - before) * t + (2 * before - 5 * here + 4 * after - second) * t**2
+    curve = curve + (3 * here - before - 3 * after + second) * t**3
+    return curve.reshape(-1, 2) / 2
+
+
+def _fitted(*polygons: np.ndarray) -> Polygons:
+    """Polygons moved and scaled so that the smallest circle around them is the unit circle.
+
+    What is symmetric to the y axis stays so. The circle's centre is found by steps toward the farthest point
+    (Badoiu and Clarkson 2003); the scale makes the farthest point lie on the circle.
+    """
+    points, center = polygons[0], polygons[0].mean(axis=0)
+    symmetric = abs(points[:, 0].min() + points[:, 0].max()) < 1e-9
+    for step in range(400):
+        far = points[np.linalg.norm(points - center, axis=1).argmax()]
+        center = center + (far - center) / (step + 2)
+        if symmetric:
+            center[0] = 0.0
+    scale = np.linalg.norm(points - center, axis=1).max()
+    return [(polygon - center) / scale for polygon in polygons]
+
+
+def circle() -> Polygons:
+    return [_arc(0.88, 0, 360)]
+
+
+def square() -> Polygons:
+    return [_regular(4, 1.0, 45)]
+
+
+def triangle() -> Polygons:
+    return [_regular(3, 1.0, -90)]
+
+
+def star() -> Polygons:
+    points = np.empty((10, 2))
+    points[::2], points[1::2] = _regular(5, 1.0, -90), _regular(5, 0.42, -54)
+    return [points]
+
+
+def cross() -> Polygons:
+    arm, reach = 0.28, 0.95
+    quarter = np.array([[arm, -reach], [arm, -arm], [reach, -arm]])
+    turn = np.array([[0, -1], [1, 0]])
+    return [np.concatenate([quarter @ np.linalg.matrix_power(turn, n).T for n in range(4)])]
+
+
+def heart() -> Polygons:
+    t = np.linspace(0, 2 * np.pi, _ARC_STEPS, endpoint=False)
+    x = 16 * np.sin(t) ** 3
+    y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
+    return [np.stack([x, y - 2.5], axis=1) / 18.3]
+
+
+def ring() -> Polygons:
+    return [_arc(0.92, 0, 360), _arc(0.5, 0, 360)]
+
+
+def crescent() -> Polygons:
+    """A disc of radius 0.95 without a disc of radius 0.8 that is moved to the right."""
+    outer, inner, shift = 0.95, 0.8, 0.55
+    x = (outer**2 - inner**2 + shift**2) / (2 * shift)
+    y = np.sqrt(outer**2 - x**2)
+    tip_outer, tip_inner = np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(y, x - shift))
+    back = _arc(outer, tip_outer, 360 - tip_outer)
+    front = _arc(inner, 360 - tip_inner, tip_inner, (shift, 0.0))
+    return [np.concatenate([back, front])]
+
+
+def diamond() -> Polygons:
+    return [np.array([[0.0, -1.0], [0.58, 0.0], [0.0, 1.0], [-0.58, 0.0]])]
+
+
+def arrow() -> Polygons:
+    half = np.array([[0.0, -1.0], [0.75, -0.15], [0.27, -0.15], [0.27, 0.95]])
+    return [np.concatenate([half, half[:0:-1] * [-1.0, 1.0]])]
+
+
+def hourglass() -> Polygons:
+    half = np.array([[0.7, -0.7], [0.1, 0.0], [0.7, 0.7]])
+    return [np.concatenate([half, half[::-1] * [-1.0, 1.0]])]
+
+
+def bar() -> Polygons:
+    return [np.array([[-0.95, -0.28], [0.95, -0.28], [0.95, 0.28], [-0.95, 0.28]])]
+
+
+def tube() -> Polygons:
+    """The cut through one side of a torus: a disc beside the axis."""
+    return [_arc(0.27, 0, 360, (0.65, 0.0))]
+
+
+def pill() -> Polygons:
+    return [np.concatenate([_arc(0.45, 180, 360, (0.0, -0.53)), _arc(0.45, 0, 180, (0.0, 0.53))])]
+
+
+def dome() -> Polygons:
+    return _fitted(_arc(1.0, 180, 360))
+
+
+def drop() -> Polygons:
+    return _fitted(_mirrored([(0.0, -1.25)], _arc(0.62, -28, 90, (0.0, 0.2), 20)))
+
+
+def bolt() -> Polygons:
+    return _fitted(np.array([[0.35, -1.0], [-0.55, 0.15], [-0.05, 0.15], [-0.35, 1.0], [0.6, -0.25], [0.05, -0.25]]))
+
+
+def gear() -> Polygons:
+    tooth = np.concatenate([_arc(1.0, -11, 11, steps=3), _arc(0.72, 18, 27, steps=3)])
+    return [_turned(tooth, 8), _disc(0.3)]
+
+
+def flower() -> Polygons:
+    t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    r = 0.68 + 0.32 * np.cos(5 * t)
+    return [np.stack([np.sin(t) * r, -np.cos(t) * r], axis=1)]
+
+
+def house() -> Polygons:
+    return _fitted(_mirrored([(0.0, -1.0), (1.0, -0.2), (0.75, -0.2), (0.75, 0.8)]), _box(-0.2, 0.2, 0.2, 0.75))
+
+
+def chevron() -> Polygons:
+    return _fitted(_mirrored([(0.0, -0.75), (0.95, 0.15), (0.95, 0.75), (0.0, -0.12)]))
+
+
+def tee() -> Polygons:
+    return _fitted(_mirrored([(0.85, -0.85), (0.85, -0.35), (0.27, -0.35), (0.27, 0.85)]))
+
+
+def corner() -> Polygons:
+    return _fitted(np.array([[-0.7, -0.85], [-0.2, -0.85], [-0.2, 0.35], [0.75, 0.35], [0.75, 0.85], [-0.7, 0.85]]))
+
+
+def arch() -> Polygons:
+    outer, inner = _arc(0.8, -90, 0, (0.0, -0.1), 16), _arc(0.38, 0, -90, (0.0, -0.1), 12)
+    return _fitted(_mirrored(outer, [(0.8, 0.9), (0.38, 0.9)], inner))
+
+
+def magnet() -> Polygons:
+    outer, inner = _arc(0.85, 0, 90, (0.0, 0.0), 16), _arc(0.3, 90, 0, (0.0, 0.0), 12)
+    return _fitted(_mirrored(inner, [(0.3, -0.9), (0.85, -0.9)], outer))
+
+
+def zigzag() -> Polygons:
+    half = [(-0.75, -0.85), (0.75, -0.85), (0.75, -0.5), (-0.1, 0.42), (0.75, 0.42)]
+    return _fitted(np.concatenate([half, -np.array(half)]))
+
+
+def comb() -> Polygons:
+    return _fitted(_mirrored([(0.9, -0.75), (0.9, 0.75), (0.6, 0.75), (0.6, -0.15), (0.2, -0.15), (0.2, 0.75)]))
+
+
+def ladder() -> Polygons:
+    holes = [_box(-0.28, y, 0.28, y + 0.42) for y in (-0.87, -0.21, 0.45)]
+    return _fitted(_box(-0.52, -1.1, 0.52, 1.1), *holes)
+
+
+def key() -> Polygons:
+    bow = _arc(0.45, 20, 340, (-0.55, 0.0), 28)
+    shaft = [(1.0, -0.15), (1.0, 0.45), (0.78, 0.45), (0.78, 0.15), (0.6, 0.15), (0.6, 0.4), (0.38, 0.4), (0.38, 0.15)]
+    return _fitted(np.concatenate([bow, shaft]), _disc(0.2, (-0.62, 0.0), 20))
+
+
+def bone() -> Polygons:
+    knob = [_arc(0.3, 150, 345, (0.75, -0.28), 14), _arc(0.3, 15, 210, (0.75, 0.28), 14)]
+    right = np.concatenate([knob[0], knob[1]])
+    return _fitted(np.concatenate([right, -right]))
+
+
+def fish() -> Polygons:
+    body = [(-0.95, 0.0), (-0.6, -0.34), (-0.15, -0.48), (0.25, -0.32), (0.52, -0.1), (0.95, -0.55)]
+    back = [(0.8, 0.0), (0.95, 0.55), (0.52, 0.1), (0.25, 0.32), (-0.15, 0.48), (-0.6, 0.34)]
+    return _fitted(np.array(body + back), _disc(0.09, (-0.58, -0.1), 12))
+
+
+def leaf() -> Polygons:
+    blade = [_arc(1.15, 182, 250, (0.86, 0.54), 16), _arc(1.15, 2, 70, (-0.68, -0.54), 16)]
+    stem = np.array([[-0.28, 0.5], [-0.66, 0.92], [-0.8, 0.78], [-0.42, 0.36]])
+    return _fitted(np.concatenate([blade[0], blade[1], stem]))
+
+
+def oval() -> Polygons:
+    return [_disc(1.0) * [1.0, 0.55]]
+
+
+def spade() -> Polygons:
+    half = [(0.0, -1.0), (0.18, -0.72), (0.55, -0.32), (0.78, 0.08), (0.68, 0.42), (0.4, 0.5), (0.14, 0.34)]
+    return _fitted(_mirrored(half, [(0.16, 0.6), (0.38, 0.9)]))
+
+
+def club() -> Polygons:
+    top, side = _arc(0.37, -90, 32, (0.0, -0.5), 16), _arc(0.37, -78, 150, (0.47, 0.16), 24)
+    return _fitted(_mirrored(top, side, [(0.14, 0.42), (0.34, 0.92)]))
+
+
+def mushroom() -> Polygons:
+    cap = _arc(0.95, -90, 0, (0.0, 0.1), 20)
+    return _fitted(_mirrored(cap, [(0.95, 0.22), (0.3, 0.22), (0.3, 0.95)]))
+
+
+def bottle() -> Polygons:
+    half = [(0.2, -1.0), (0.2, -0.5), (0.3, -0.32), (0.46, -0.12), (0.46, 1.0)]
+    return _fitted(_mirrored(half))
+
+
+def bell() -> Polygons:
+    half = [(0.0, -0.95), (0.3, -0.85), (0.48, -0.55), (0.52, 0.0), (0.62, 0.32), (0.9, 0.6), (0.22, 0.6)]
+    return _fitted(_mirrored(half, _arc(0.22, 0, 90, (0.0, 0.66), 8)))
+
+
+def crown() -> Polygons:
+    return _fitted(_mirrored([(0.0, -0.6), (0.35, 0.05), (0.9, -0.6), (0.75, 0.65)]))
+
+
+def axe() -> Polygons:
+    blade = _arc(0.8, 142, 218, (0.1, -0.42), 12)
+    handle = [(0.0, -0.62), (0.0, -1.0), (0.28, -1.0), (0.28, 1.0), (0.0, 1.0), (0.0, -0.22)]
+    return _fitted(np.concatenate([blade, handle]))
+
+
+def umbrella() -> Polygons:
+    hook = [_arc(0.16, 180, 0, (0.24, 0.62), 8), _arc(0.32, 0, 180, (0.24, 0.62), 12)]
+    stick = np.array([[0.08, 0.0], [0.08, 0.62]]), np.array([[-0.08, 0.0]])
+    return _fitted(np.concatenate([_arc(0.95, 180, 360, steps=28), stick[0], hook[0][1:], hook[1], stick[1]]))
+
+
+def boat() -> Polygons:
+    points = [(-0.06, -1.0), (0.62, 0.2), (0.06, 0.2), (0.06, 0.35), (0.95, 0.35), (0.6, 0.85), (-0.6, 0.85)]
+    return _fitted(np.array([*points, (-0.95, 0.35), (-0.06, 0.35)]))
+
+
+def tree() -> Polygons:
+    half = [(0.0, -1.0), (0.45, -0.4), (0.22, -0.4), (0.62, 0.12), (0.34, 0.12), (0.8, 0.68), (0.16, 0.68), (0.16, 1.0)]
+    return _fitted(_mirrored(half))
+
+
+def castle() -> Polygons:
+    top = [(0.0, -0.65), (0.22, -0.65), (0.22, -0.95), (0.7, -0.95), (0.7, -0.25), (0.5, -0.25), (0.5, 0.6), (0.8, 0.6)]
+    return _fitted(_mirrored(top, [(0.8, 0.95)]))
+
+
+def stairs() -> Polygons:
+    steps = [(-0.85, 0.45), (-0.28, 0.45), (-0.28, -0.05), (0.28, -0.05), (0.28, -0.6), (0.85, -0.6), (0.85, 0.9)]
+    return _fitted(np.array([*steps, (-0.85, 0.9)]))
+
+
+def frame() -> Polygons:
+    return [_regular(4, 1.0, 45), _regular(4, 0.55, 45)]
+
+
+def wheel() -> Polygons:
+    quarter = np.concatenate([_arc(0.68, 14, 76, steps=8), [(0.16, 0.16)]])
+    return [_disc(0.95, steps=40), *(_turned(quarter, 4).reshape(4, -1, 2))]
+
+
+def pentagon() -> Polygons:
+    return [_regular(5, 1.0, -90)]
+
+
+def propeller() -> Polygons:
+    blade = [(0.14, 0.05), (0.45, -0.75), (0.3, -0.98), (-0.1, -0.98), (-0.25, -0.75)]
+    return _fitted(_turned(blade[::-1], 3))
+
+
+def pinwheel() -> Polygons:
+    return [_turned([(0.0, -0.18), (0.0, -1.0), (0.62, -0.62)], 4)]
+
+
+def spiral() -> Polygons:
+    t = np.linspace(0.7 * np.pi, 4.2 * np.pi, 46)
+    outward = np.stack([np.cos(t), np.sin(t)], axis=1)
+    radius, width = 0.068 * t, 0.13
+    return _fitted(np.concatenate([outward * (radius + width)[:, None], (outward * (radius - width)[:, None])[::-1]]))
+
+
+def sun() -> Polygons:
+    return [_turned([(0.0, -1.0), (0.19, -0.6)], 10), _disc(0.3)]
+
+
+def asterisk() -> Polygons:
+    arm = np.array([(0.17, -0.3), (0.17, -1.0), (-0.17, -1.0)])
+    return _fitted(_turned(arm[::-1], 6))
+
+
+def cloud() -> Polygons:
+    arcs = [_arc(0.38, 90, 262, (-0.6, 0.22), 12), _arc(0.42, 188, 310, (-0.22, -0.15), 12)]
+    arcs += [_arc(0.38, 232, 360, (0.34, -0.05), 12), _arc(0.32, 280, 450, (0.68, 0.28), 12)]
+    return _fitted(np.concatenate(arcs))
+
+
+def puzzle() -> Polygons:
+    knob = _arc(0.26, 150, 390, (0.0, -0.78), 14)
+    top = np.concatenate([[(-0.62, -0.62)], knob, [(0.62, -0.62)]])
+    return _fitted(np.concatenate([top, _arc(0.24, -60, -300, (0.5, 0.05), 14), [(0.62, 0.72), (-0.62, 0.72)]]))
+
+
+def mug() -> Polygons:
+    handle = _arc(0.5, -90, 90, (0.35, 0.0), 14)
+    body = [(0.35, 0.75), (-0.75, 0.75), (-0.75, -0.75), (0.35, -0.75)]
+    hole = _arc(0.26, -90, 90, (0.45, 0.0), 10)
+    return _fitted(np.concatenate([handle, body]), hole)
+
+
+def anchor() -> Polygons:
+    right = [
+        (0.1, -0.52),
+        (0.42, -0.52),
+        (0.42, -0.3),
+        (0.1, -0.3),
+        (0.1, 0.62),
+        (0.45, 0.48),
+        (0.62, 0.25),
+        (0.5, 0.2),
+    ]
+    tail = [(0.8, -0.08), (0.95, 0.3), (0.82, 0.28), (0.6, 0.68), (0.28, 0.9), (0.0, 1.0)]
+    return _fitted(_mirrored(_arc(0.24, -90, 65, (0.0, -0.75), 12), right, tail), _disc(0.1, (0.0, -0.75), 12))
+
+
+def lock() -> Polygons:
+    outer, inner = _arc(0.5, -90, 0, (0.0, -0.3), 10), _arc(0.26, 180, 360, (0.0, -0.3), 14)
+    body = [(0.5, -0.05), (0.75, -0.05), (0.75, 0.95)]
+    return _fitted(_mirrored(outer, body), np.concatenate([inner, [(0.26, -0.05), (-0.26, -0.05)]]))
+
+
+def wrench() -> Polygons:
+    return _fitted(
+        _mirrored([(0.0, -0.5)], [(0.18, -0.62), (0.2, -1.0)], _arc(0.45, -40, 66, (0.0, -0.62), 12), [(0.18, 1.0)])
+    )
+
+
+def plane() -> Polygons:
+    half = [
+        (0.0, -1.0),
+        (0.13, -0.75),
+        (0.14, -0.3),
+        (0.95, 0.15),
+        (0.95, 0.38),
+        (0.14, 0.15),
+        (0.1, 0.6),
+        (0.42, 0.82),
+    ]
+    return _fitted(_mirrored(half, [(0.42, 0.98), (0.0, 0.88)]))
+
+
+def car() -> Polygons:
+    top = [(-0.98, -0.05), (-0.62, -0.1), (-0.38, -0.5), (0.3, -0.5), (0.6, -0.1), (0.98, 0.0), (0.98, 0.35)]
+    wheels = np.concatenate([_arc(0.24, -10, 190, (0.52, 0.35), 12), _arc(0.24, -10, 190, (-0.52, 0.35), 12)])
+    return _fitted(np.concatenate([top, wheels, [(-0.98, 0.35)]]))
+
+
+def hat() -> Polygons:
+    return _fitted(_mirrored([(0.5, -0.65), (0.46, 0.2), (0.95, 0.25), (0.95, 0.55)]))
+
+
+def boot() -> Polygons:
+    points = [(-0.55, -0.95), (0.1, -0.95), (0.1, 0.1), (0.65, 0.28), (0.85, 0.55), (0.85, 0.9), (-0.55, 0.9)]
+    return _fitted(np.array(points))
+
+
+def butterfly() -> Polygons:
+    wing = [
+        (0.08, -0.25),
+        (0.45, -0.75),
+        (0.9, -0.72),
+        (0.88, -0.25),
+        (0.5, 0.05),
+        (0.72, 0.4),
+        (0.5, 0.75),
+        (0.2, 0.55),
+    ]
+    return _fitted(_mirrored([(0.0, -0.4)], wing, [(0.08, 0.3), (0.0, 0.6)]))
+
+
+def bird() -> Polygons:
+    points = [(-0.95, -0.35), (-0.7, -0.6), (-0.42, -0.55), (-0.2, -0.15), (0.35, -0.1), (0.95, -0.45), (0.75, 0.15)]
+    return _fitted(np.array([*points, (0.3, 0.5), (-0.3, 0.5), (-0.62, 0.1), (-0.68, -0.25)]))
+
+
+def flag() -> Polygons:
+    return _fitted(np.array([(-0.6, -1.0), (0.85, -0.5), (-0.38, 0.0), (-0.38, 1.0), (-0.6, 1.0)]))
+
+
+def hook() -> Polygons:
+    outer, inner = _arc(0.62, 0, 180, (0.0, 0.3), 20), _arc(0.3, 180, 0, (0.0, 0.3), 14)
+    return _fitted(np.concatenate([[(0.62, -0.95)], outer, inner, [(0.3, -0.95)]]))
+
+
+def cat() -> Polygons:
+    face = _arc(0.72, -15, 90, (0.0, 0.2), 14)
+    return _fitted(_mirrored([(0.0, -0.5), (0.28, -0.46), (0.72, -0.95)], face))
+
+
+def pie() -> Polygons:
+    return [np.concatenate([[(0.0, 0.0)], _arc(0.97, 35, 325, steps=36)])]
+
+
+def saltire() -> Polygons:
+    return _fitted(_turned([(0.55, -0.95), (0.95, -0.55), (0.36, 0.0)], 4))
+
+
+def goblet() -> Polygons:
+    half = [(0.62, -0.95), (0.6, -0.5), (0.45, -0.15), (0.12, 0.08), (0.12, 0.68), (0.55, 0.85), (0.55, 0.98)]
+    return _fitted(_mirrored(half))
+
+
+def rocket() -> Polygons:
+    half = [(0.0, -1.0), (0.24, -0.7), (0.34, -0.3), (0.34, 0.3), (0.72, 0.65), (0.72, 0.98), (0.3, 0.75), (0.14, 0.75)]
+    return _fitted(_mirrored(half, [(0.14, 0.9)]))
+
+
+def bow() -> Polygons:
+    return [hourglass()[0][:, ::-1] * [1.35, 0.8] / 1.1]
+
+
+def eye() -> Polygons:
+    lid = _arc(1.12, 213, 327, (0.0, 0.6), 18)
+    return _fitted(np.concatenate([lid, -lid]), _disc(0.26, steps=20))
+
+
+def eight() -> Polygons:
+    lobes = np.concatenate([_arc(0.5, 140, 400, (0.0, -0.48), 24), _arc(0.56, -42, 222, (0.0, 0.45), 26)])
+    return _fitted(lobes, _disc(0.2, (0.0, -0.48), 20), _disc(0.26, (0.0, 0.45), 20))
+
+
+def trident() -> Polygons:
+    half = [
+        (0.13, -0.95),
+        (0.13, -0.2),
+        (0.5, -0.2),
+        (0.5, -0.95),
+        (0.78, -0.95),
+        (0.78, 0.1),
+        (0.13, 0.1),
+        (0.13, 0.95),
+    ]
+    return _fitted(_mirrored(half))
+
+
+def pawn() -> Polygons:
+    head = _arc(0.36, -90, 50, (0.0, -0.62), 14)
+    return _fitted(_mirrored(head, [(0.2, -0.2), (0.34, 0.5), (0.62, 0.68), (0.62, 0.98)]))
+
+
+def ghost() -> Polygons:
+    head = _arc(0.72, -90, 0, (0.0, -0.2), 14)
+    body = _mirrored(head, [(0.72, 0.95), (0.36, 0.6), (0.0, 0.95)])
+    return _fitted(body, _disc(0.13, (-0.27, -0.22), 12), _disc(0.13, (0.27, -0.22), 12))
+
+
+def cactus() -> Polygons:
+    trunk = [(-0.18, 0.95), (-0.18, 0.4), (-0.7, 0.4), (-0.7, -0.3), (-0.42, -0.3), (-0.42, 0.1), (-0.18, 0.1)]
+    top = [(-0.18, -0.95), (0.18, -0.95), (0.18, -0.05), (0.42, -0.05), (0.42, -0.55), (0.7, -0.55), (0.7, 0.25)]
+    return _fitted(np.array([*trunk, *top, (0.18, 0.25), (0.18, 0.95)]))
+
+
+def bulb() -> Polygons:
+    glass = _arc(0.68, -90, 48, (0.0, -0.3), 18)
+    return _fitted(_mirrored(glass, [(0.3, 0.45), (0.3, 0.9), (0.14, 1.0)]))
+
+
+def pear() -> Polygons:
+    half = [(0.0, -1.0), (0.26, -0.85), (0.34, -0.5), (0.5, -0.1), (0.74, 0.3), (0.68, 0.72), (0.36, 0.97), (0.0, 1.0)]
+    return _fitted(_spline(_mirrored(half)))
+
+
+def snake() -> Polygons:
+    t = np.linspace(-1, 1, 24)
+    x, wide = 0.42 * np.sin(np.pi * t), 0.27
+    return _fitted(np.concatenate([np.stack([x + wide, t], 1), np.stack([x - wide, t], 1)[::-1]]))
+
+
+def kite() -> Polygons:
+    return _fitted(np.array([(0.0, -1.0), (0.62, -0.35), (0.0, 1.0), (-0.62, -0.35)]))
+
+
+def shield() -> Polygons:
+    half = [(0.0, -0.95), (0.75, -0.8), (0.75, 0.0), (0.55, 0.5), (0.0, 1.0)]
+    return _fitted(_mirrored(half))
+
+
+def fan() -> Polygons:
+    return _fitted(np.concatenate([[(0.0, 0.75)], _arc(1.5, 235, 305, (0.0, 0.75), 20)]))
+
+
+def pillar() -> Polygons:
+    half = [(0.6, -0.95), (0.6, -0.65), (0.32, -0.55), (0.32, 0.55), (0.6, 0.65), (0.6, 0.95)]
+    return _fitted(_mirrored(half))
