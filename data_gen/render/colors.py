@@ -65,8 +65,6 @@ COLORS: dict[str, tuple[int, int, int]] = {
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
     """OKLab coordinates [..., 3] of sRGB colours [..., 3] in 0..255."""
-    c = np.asarray(rgb, dtype=np.float64) / 255
-    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     to_lms = [
         [0.4122214708, 0.5363325363, 0.0514459929],
         [0.2119034982, 0.6806995451, 0.1073969566],
@@ -77,4 +75,22 @@ def oklab(rgb: np.ndarray) -> np.ndarray:
         [1.9779984951, -2.4285922050, 0.4505937099],
         [0.0259040371, 0.7827717662, -0.8086757660],
     ]
-    return np.cbrt(linear @ np.array(to_lms).T) @ np.array(to_lab).T
+    return np.cbrt(_linear(rgb) @ np.array(to_lms).T) @ np.array(to_lab).T
+
+
+def second_tone(rgb: np.ndarray) -> np.ndarray:
+    """The other tone of a pattern on sRGB colours [..., 3] in 0..255: darker on light colours, lighter on dark ones."""
+    linear = _linear(rgb)
+    light = (linear @ [0.2126, 0.7152, 0.0722])[..., None]
+    return _srgb(np.where(light > 0.18, 0.22 * linear, 0.45 * linear + 0.4))
+
+
+def _linear(rgb: np.ndarray) -> np.ndarray:
+    """Linear light in 0..1 of sRGB in 0..255."""
+    c = np.asarray(rgb, dtype=np.float64) / 255
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+
+
+def _srgb(linear: np.ndarray) -> np.ndarray:
+    """sRGB in 0..255 of linear light in 0..1."""
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)

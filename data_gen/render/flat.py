@@ -16,25 +16,36 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from data_gen.config import PictureConfig
-from data_gen.render.colors import COLORS
+from data_gen.render.colors import COLORS, second_tone
 from data_gen.render.drawn import Drawn
+from data_gen.render.patterns import TILE, blurred
 from data_gen.render.shapes import SHAPES
-from data_gen.render.tables import default_object_size, size_scales
+from data_gen.render.tables import ORIENTATIONS, check_orientations, default_object_size, size_scales
 from dualenc.scenes import ConceptSpace, Scenes, uniform
 
 _OVERSAMPLE = 4
 _GAP_PIXELS = 1.5
 _PER_OBJECT = 3  # uniform numbers for each object: size, turn, brightness
 _CANVAS_PIXELS = 1 << 22
-_DEFAULTS = {"color": "gray", "shape": "circle", "size": "large"}  # of a concept that the space does not have
+_TILES_ACROSS = 2  # tiles of a pattern across the diameter of the circle around an object
+_BLURS = tuple(range(1, 32, 2))  # widths in pixels of a tile
+_DEFAULTS = {  # of a concept that the space does not have
+    "color": "gray",
+    "shape": "circle",
+    "size": "large",
+    "pattern": "plain",
+    "orientation": "upward",
+}
 
 
 @dataclass(frozen=True)
 class _Objects:
     """All N objects of some scenes in one row: numbers in pixels, angles in radians."""
 
-    shape: np.ndarray  # int [N], index into SHAPES
+    shape: np.ndarray  # int [N], index into the space's shapes
     color: np.ndarray  # uint16 [N, 3]
+    second: np.ndarray  # uint16 [N, 3], the other tone of the pattern
+    pattern: np.ndarray  # int [N], index into the space's patterns
     radius: np.ndarray  # float [N]
     turn: np.ndarray  # float [N]
     corner: np.ndarray  # int [N, 2], left and top of the object's mask in its picture
@@ -42,14 +53,17 @@ class _Objects:
 
 
 class FlatRenderer:
-    """Draws scenes of a concept space whose concepts are among `color`, `shape` and `size`."""
+    """Draws scenes of a concept space whose concepts are among color, shape, size, pattern and orientation."""
 
     def __init__(self, space: ConceptSpace, picture: PictureConfig, *, max_objects: int, seed: int) -> None:
         self.space, self.picture, self.seed = space, picture, seed
         self.diameter = picture.object_size or default_object_size(max_objects)
         self._mask_size = math.ceil(self.diameter * picture.size) + 2
-        self._polygons = [shape.polygons() for shape in SHAPES.values()]
-        self._max_turns = np.minimum([shape.max_turn for shape in SHAPES.values()], picture.rotation)
+        check_orientations("flat", space.to_dict())
+        shapes = [SHAPES[name] for name in self._names("shape")]
+        self._polygons = [shape.polygons() for shape in shapes]
+        self._max_turns = np.minimum([shape.max_turn for shape in shapes], picture.rotation)
+        self._tiles = np.stack([blurred(name, _BLURS) for name in self._names("pattern")])
 
     @property
     def margin(self) -> float:
@@ -88,32 +102,36 @@ class FlatRenderer:
         parts = [mask[y0:y1, x0:x1] for mask, (x0, y0, x1, y1) in zip(own, within.tolist())]
         boxes = (within + np.tile(objects.corner, 2)).tolist()
         seen = [Drawn(*row) for row in zip((2 * objects.radius).tolist(), visible, boxes, parts)]
-        rows = zip(masks, objects.color, objects.corner.tolist(), seen)
+        rows = zip(masks, self._paints(objects), objects.corner.tolist(), seen)
         for grey, count in zip(greys, scenes.counts.tolist()):
             pixels = np.full((self.picture.size, self.picture.size, 3), grey)
             drawn = []
-            for mask, color, (left, top), what in islice(rows, count):
-                _lay(pixels, mask, color, left, top)
+            for mask, paint, (left, top), what in islice(rows, count):
+                _lay(pixels, mask, paint, left, top)
                 drawn.append(what)
             yield pixels.astype(np.uint8), drawn
 
     def _objects(self, scenes: Scenes, jitter: np.ndarray) -> _Objects:
         present = scenes.objects >= 0
         values, jitter = scenes.values[present], jitter[present]
-        shape = self._lookup("shape", np.arange(len(SHAPES)), list(SHAPES), values)
-        color = self._lookup("color", np.array(list(COLORS.values())), list(COLORS), values)
-        sizes = self._names("size")
-        scale = self._lookup("size", np.array(size_scales(sizes)), sizes, values)
+        shape = self._column("shape", values)
+        color = np.array([COLORS[name] for name in self._names("color")])[self._column("color", values)]
+        scale = np.array(size_scales(self._names("size")))[self._column("size", values)]
+        quarters = np.array([ORIENTATIONS["flat"][name] for name in self._names("orientation")])
         side = self.picture.size
         radius = self.diameter / 2 * side * scale * (1 - self.picture.size_jitter * jitter[:, 0])
         light = 1 + self.picture.color_jitter * (2 * jitter[:, 2] - 1)
         place = scenes.positions[present].astype(np.float64) * side
+        color = np.minimum(np.rint(color * light[:, None]), 255)
+        turn = np.radians(self._max_turns[shape] * (2 * jitter[:, 1] - 1))
         corner = np.floor(place - radius[:, None]).astype(np.int64)
         return _Objects(
             shape=shape,
-            color=np.minimum(np.rint(color * light[:, None]), 255).astype(np.uint16),
+            color=color.astype(np.uint16),
+            second=np.rint(second_tone(color)).astype(np.uint16),
+            pattern=self._column("pattern", values),
             radius=radius,
-            turn=np.radians(self._max_turns[shape] * (2 * jitter[:, 1] - 1)),
+            turn=turn + np.pi / 2 * quarters[self._column("orientation", values)],
             corner=corner,
             center=place - corner,
         )
@@ -124,12 +142,27 @@ class FlatRenderer:
             return list(self.space.values[self.space.names.index(concept)])
         return [_DEFAULTS[concept]]
 
-    def _lookup(self, concept: str, table: np.ndarray, names: list[str], values: np.ndarray) -> np.ndarray:
-        """Rows of `table`, whose rows are called `names`, for the values [N, C] of the objects."""
+    def _column(self, concept: str, values: np.ndarray) -> np.ndarray:
+        """int64 [N]: the value of one concept of objects with values [N, C]; 0 where the space does not have it."""
         if concept not in self.space.names:
-            return np.repeat(table[[names.index(_DEFAULTS[concept])]], len(values), axis=0)
-        k = self.space.names.index(concept)
-        return table[[names.index(value) for value in self.space.values[k]]][values[:, k]]
+            return np.zeros(len(values), dtype=np.int64)
+        return values[:, self.space.names.index(concept)]
+
+    def _paints(self, objects: _Objects) -> np.ndarray:
+        """uint16 [N, 1, 1, 3], or with patterns [N, mask size, mask size, 3]: the colours under the masks."""
+        if "pattern" not in self.space.names:
+            return objects.color[:, None, None]
+        middles = np.arange(self._mask_size) + 0.5
+        x, y = (((middles - center[:, None]) / objects.radius[:, None]) for center in objects.center.T)
+        cos, sin = np.cos(objects.turn)[:, None, None], np.sin(objects.turn)[:, None, None]
+        across, down = x[:, None, :] * cos + y[:, :, None] * sin, y[:, :, None] * cos - x[:, None, :] * sin
+        texels = TILE * _TILES_ACROSS / 2
+        column, row = (np.floor(place * texels).astype(np.int64) % TILE for place in (across, down))
+        blur = np.abs(np.subtract.outer(texels / objects.radius, _BLURS)).argmin(axis=1)
+        share = self._tiles[objects.pattern[:, None, None], blur[:, None, None], row, column][..., None]
+        own, other = (tone[:, None, None].astype(np.float32) for tone in (objects.color, objects.second))
+        paints: np.ndarray = np.rint(other + share * (own - other)).astype(np.uint16)
+        return paints
 
     def _masks(self, objects: _Objects) -> np.ndarray:
         """uint8 [N, mask size, mask size]: how much of each pixel an object covers."""
@@ -157,10 +190,10 @@ def _boxes(masks: np.ndarray) -> np.ndarray:
     return np.stack([columns.argmax(axis=1), rows.argmax(axis=1), *ends], axis=1)
 
 
-def _lay(pixels: np.ndarray, mask: np.ndarray, color: np.ndarray, left: int, top: int) -> None:
-    """Lays a colour on pixels, uint16 [h, w, 3], in place, as much of it as the mask (0..255) says."""
+def _lay(pixels: np.ndarray, mask: np.ndarray, paint: np.ndarray, left: int, top: int) -> None:
+    """Lays a paint on pixels, uint16 [h, w, 3], in place, as much of it as the mask (0..255) says."""
     size = len(mask)
     part = pixels[top : top + size, left : left + size]
     alpha = mask[: part.shape[0], : part.shape[1], None].astype(np.uint16)
-    mixed: np.ndarray = part * (255 - alpha) + color * alpha + np.uint16(128)
+    mixed: np.ndarray = part * (255 - alpha) + paint[: part.shape[0], : part.shape[1]] * alpha + np.uint16(128)
     part[:] = (mixed + (mixed >> 8)) >> 8  # division by 255, rounded, within 16 bits

@@ -1,8 +1,11 @@
 """Surface patterns of both styles, as one table: name -> periodic tile.
 
 A tile is a float32 array [64, 64] in [0, 1]: how much of the object's own colour shows, the rest is a lighter or darker
-tone of it. The first row follows the last, the first column the last, so a tile repeats without a seam.
+tone of it (`colors.second_tone`). The first row follows the last, the first column the last, so a tile repeats without
+a seam. To add a pattern, add a line to `_make_patterns`.
 """
+
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,3 +36,16 @@ def _make_patterns() -> dict[str, np.ndarray]:
 
 
 PATTERNS: dict[str, np.ndarray] = _make_patterns()
+
+
+@lru_cache(maxsize=64)
+def blurred(name: str, widths: tuple[int, ...]) -> np.ndarray:
+    """float32 [len(widths), TILE, TILE]: a tile averaged over squares of these widths, in pixels of the tile."""
+    spectrum = np.fft.fft2(PATTERNS[name])
+    frequency = np.fft.fftfreq(TILE)
+    averaged = []
+    for width in widths:
+        offsets = np.arange(width) - (width - 1) / 2
+        response = np.cos(2 * np.pi * frequency[:, None] * offsets).mean(axis=1)
+        averaged.append(np.fft.ifft2(spectrum * response[:, None] * response).real)
+    return np.clip(np.stack(averaged), 0, 1).astype(np.float32)

@@ -1,11 +1,13 @@
 """What each style can draw: the values of every concept, in the order in which a count takes them."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 from data_gen.render.colors import COLORS
 from data_gen.render.materials import MATERIALS
 from data_gen.render.patterns import PATTERNS
-from data_gen.render.shapes import SHAPES, SOLIDS
+from data_gen.render.shapes import SHAPES, SOLIDS, Shape, Solid
+from dualenc.errors import InputError
 
 # Diameters in units of "large". A space's largest size fills the room of one object: see `size_scales`.
 SIZES: dict[str, float] = {"small": 0.6, "large": 1.0, "medium": 0.78, "tiny": 0.46, "huge": 1.28}
@@ -35,7 +37,23 @@ VALUES: dict[str, dict[str, list[str]]] = {
 }
 
 
-def size_scales(sizes: list[str]) -> list[float]:
+def check_orientations(style: str, concepts: Mapping[str, Sequence[str]]) -> None:
+    """Raises InputError where objects shall be oriented (a concept `orientation`) whose quarter turns look the same."""
+    if "orientation" not in concepts:
+        return
+    table: Mapping[str, Shape | Solid] = SHAPES if style == "flat" else SOLIDS
+    allowed = [name for name, shape in table.items() if shape.orients]
+    if "shape" not in concepts:
+        raise InputError(f"concepts.orientation: needs concepts.shape; give shapes among {', '.join(allowed)}")
+    refused = [name for name in concepts["shape"] if name not in allowed]
+    if refused:
+        raise InputError(
+            f"concepts.orientation: {', '.join(refused)} may look the same in two orientations; "
+            f"leave them out of concepts.shape, and use {', '.join(allowed)}"
+        )
+
+
+def size_scales(sizes: Sequence[str]) -> list[float]:
     """Diameters of these sizes as shares of the room of one object, which "large" fills, or "huge" where it occurs."""
     room = max(1.0, *(SIZES[size] for size in sizes)) if sizes else 1.0
     return [SIZES[size] / room for size in sizes]
