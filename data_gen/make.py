@@ -1,9 +1,9 @@
-"""Makes a dataset: one maker at a time, resumable, finished when dataset.json is there.
+"""Makes a dataset: resumable, by one maker or by tasks that share the shards, finished when dataset.json is there.
 
 DATASET/{split}/...                the shards, see data_gen/shards.py
-DATASET/dataset.json               written last; see `describe`
+DATASET/dataset.json               written last; see data_gen/description.py
 DATASET/.progress/                 only while unfinished: the config, and a record for each finished shard
-DATASET/.claim                     only while a process is making it
+DATASET/.claim*                    only while processes are making it, see data_gen/claims.py
 """
 
 import shutil
@@ -12,42 +12,49 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from data_gen import FORMAT_VERSION, GENERATOR_VERSION, config
+from data_gen import config
+from data_gen.claims import CLAIM, claimed
 from data_gen.config import DataConfig
+from data_gen.description import describe
+from data_gen.estimate import announce, check_room, estimate
 from data_gen.progress import Meter
 from data_gen.recipe import Recipe
 from data_gen.shards import PROGRESS, Shard, finished, plan
-from data_gen.tally import Tally, describe_tally
 from data_gen.workers import write_shards
 from dualenc import configs
 from dualenc.errors import InputError
-from dualenc.files import TEMPORARY, Claim, read_json, write_json
+from dualenc.files import TEMPORARY, read_json, write_json
 from dualenc.processes import num_cores
 from dualenc.scenes import SPLITS
 
 DESCRIPTION = "dataset.json"
 
-_CLAIM = ".claim"
-
 
 def make_dataset(data: DataConfig) -> Path:
     """The folder of the dataset of this config, made now or found complete; an unfinished one is continued.
 
-    Raises InputError, before anything is written, where the config is wrong or the folder belongs to something else.
+    With `data.task`, only the shards of that task are made, and dataset.json is not written: that is for the call
+    without a task. Raises InputError, before anything is written, where the config is wrong, the folder belongs to
+    something else, or the disk cannot hold the dataset.
     """
     folder = config.dataset_folder(data)
     if _is_complete(folder, data):
         print(f"{folder} is complete already", file=sys.stderr)
         return folder
-    recipe = Recipe(data)
+    if data.task is None and data.num_tasks > 1:
+        print("note: data.num_tasks has no effect without data.task; all missing shards are made", file=sys.stderr)
+    recipe, shards = Recipe(data), plan(data)
     recipe.check()
+    _check_cost(folder, data, recipe, shards)
     folder.mkdir(parents=True, exist_ok=True)
-    with Claim(folder / _CLAIM):
+    with claimed(folder, task=data.task, num_tasks=data.num_tasks):
         if _is_complete(folder, data):
             print(f"{folder} has been completed meanwhile", file=sys.stderr)
         else:
-            _remove_leftovers(folder)
-            _fill(folder, data, recipe)
+            _fill(folder, data, shards)
+            if data.task is not None:
+                return folder
+            write_json(folder / DESCRIPTION, describe(folder, data, recipe, shards))
         shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     return folder
 
@@ -90,84 +97,59 @@ def _is_complete(folder: Path, data: DataConfig) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name in (PROGRESS, *SPLITS) or path.name.startswith(_CLAIM) or TEMPORARY in path.name
+    return path.name in (PROGRESS, *SPLITS) or path.name.startswith(CLAIM) or TEMPORARY in path.name
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Removes the unfinished files of processes that are gone; a claim makes us the only maker."""
+def _own_shards(data: DataConfig, shards: list[Shard]) -> list[Shard]:
+    """The shards that this call makes: all, or every `num_tasks`-th one, from number `task` on."""
+    return shards if data.task is None else shards[data.task :: data.num_tasks]
+
+
+def _missing(folder: Path, shards: list[Shard]) -> list[Shard]:
+    return [shard for shard in shards if finished(folder, shard) is None]
+
+
+def _num_samples(shards: list[Shard]) -> int:
+    return sum(shard.stop - shard.start for shard in shards)
+
+
+def _check_cost(folder: Path, data: DataConfig, recipe: Recipe, shards: list[Shard]) -> None:
+    """Says how long the rest will take and refuses it where the disk cannot hold all that is missing, of any task."""
+    missing = _missing(folder, shards)
+    own = _missing(folder, _own_shards(data, shards))
+    if missing:
+        check_room(folder, estimate(recipe, missing), "data.out" if data.out else "data.root")
+    if own:
+        announce(estimate(recipe, own), min(data.num_workers or num_cores(), len(own)))
+
+
+def _remove_leftovers(folder: Path, data: DataConfig, shards: list[Shard]) -> None:
+    """Removes the unfinished files of processes that are gone: all of them, or those of the own shards where other
+    tasks are at work. The claim says that no one else makes these."""
+    own = {file.name for shard in shards for file in (shard.tar(folder), shard.index(folder), shard.record(folder))}
     for path in folder.glob(f"**/*{TEMPORARY}*"):
-        if not path.name.startswith(_CLAIM):
+        if data.task is None or path.name.partition(TEMPORARY)[0] in own:
             path.unlink(missing_ok=True)
 
 
-def _fill(folder: Path, data: DataConfig, recipe: Recipe) -> None:
-    shards = plan(data)
+def _fill(folder: Path, data: DataConfig, shards: list[Shard]) -> None:
+    """Makes the own shards that are missing."""
     for name in (PROGRESS, *dict.fromkeys(shard.split for shard in shards)):
         (folder / name).mkdir(exist_ok=True)
     write_json(
         folder / PROGRESS / "config.json",
         {"hash": config.config_hash(data), "config": configs.identity_dict(data)},
     )
-    missing = [shard for shard in shards if finished(folder, shard) is None]
-    total, left = (sum(shard.stop - shard.start for shard in some) for some in (shards, missing))
+    own = _own_shards(data, shards)
+    _remove_leftovers(folder, data, own)
+    missing = _missing(folder, own)
+    total, left = _num_samples(own), _num_samples(missing)
     if left < total:
-        print(f"continuing: {len(shards) - len(missing)} of {len(shards)} shards are finished", file=sys.stderr)
+        print(f"continuing: {len(own) - len(missing)} of {len(own)} shards are finished", file=sys.stderr)
     try:
         made = write_shards(data, folder, missing, data.num_workers or num_cores())
         with closing(made), Meter(total, done=total - left) as meter:
             for number in made:
                 meter.add(number)
     finally:
-        _remove_leftovers(folder)
-    write_json(folder / DESCRIPTION, describe(folder, data, recipe, shards))
-
-
-def describe(folder: Path, data: DataConfig, recipe: Recipe, shards: list[Shard]) -> dict[str, Any]:
-    """The content of dataset.json, from the progress records of the finished shards. Keys:
-
-    format_version, generator_version, device, versions, name, hash, config (its identity part), seed,
-    concepts {name: [values]}, num_objects, split_kind, coverage (realised), objects {train, val_ood, ood: [ids]},
-    max_objects, picture {size, format}, vocabulary [words], and for each split under `splits`:
-    num_samples, shards [{path, num_samples, size, sha256}], collision_rate, edits {operator: {num, rate}} where the
-    rate is the share of scenes with at least one, and coverage {objects_seen, objects_allowed, pairs_seen,
-    pairs_allowed, values {concept: {value: number of objects shown}}}.
-    """
-    space, split = recipe.space, recipe.split
-    return {
-        "format_version": FORMAT_VERSION,
-        "generator_version": GENERATOR_VERSION,
-        "device": "cpu",
-        "versions": config.library_versions(),
-        "name": data.name,
-        "hash": config.config_hash(data),
-        "config": configs.identity_dict(data),
-        "seed": data.seed,
-        "concepts": space.to_dict(),
-        "num_objects": space.num_objects,
-        "split_kind": split.kind,
-        "coverage": split.coverage,
-        "objects": {name: getattr(split, name).tolist() for name in ("train", "val_ood", "ood")},
-        "max_objects": max(data.objects),
-        "picture": {"size": data.picture.size, "format": data.picture.format},
-        "vocabulary": recipe.wording.grammar.vocabulary,
-        "splits": {
-            name: _describe_split(folder, recipe, name, [shard for shard in shards if shard.split == name])
-            for name in config.num_samples(data)
-        },
-    }
-
-
-def _describe_split(folder: Path, recipe: Recipe, name: str, shards: list[Shard]) -> dict[str, Any]:
-    tally, listed = Tally(), []
-    for shard in shards:
-        record = finished(folder, shard)
-        if record is None:
-            raise InputError(f"{shard.tar(folder)}: was changed while the dataset was made; run the same command again")
-        part = Tally.from_json(record["tally"])
-        tally.add(part)
-        path = shard.tar(folder).relative_to(folder).as_posix()
-        listed.append(
-            {"path": path, "num_samples": part.num_samples, "size": record["size"], "sha256": record["sha256"]}
-        )
-    described = describe_tally(tally, recipe.split, name, configs.identity_dict(recipe.data))
-    return {"num_samples": tally.num_samples, "shards": listed, **described}
+        _remove_leftovers(folder, data, own)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from data_gen import GENERATOR_VERSION, config
 from data_gen.config import DataConfig
+from data_gen.members import MEMBERS
 from data_gen.render.flat import Drawn, FlatRenderer
 from data_gen.tally import Tally
 from data_gen.wording import Wording
@@ -27,13 +28,30 @@ _KEYS = {"split kind": "data.split"}  # what the formal layer calls otherwise th
 
 @dataclass(frozen=True)
 class Sample:
-    """The members of one sample, as bytes; `negatives` is None where no edit is legal."""
+    """The members of one sample, as bytes; those that may be None are left out where they do not exist."""
 
     key: str
+    image_format: str
     image: bytes
     text: bytes
     record: bytes
     negatives: bytes | None
+    opposite_image: bytes | None = None
+    opposite_text: bytes | None = None
+    mask: bytes | None = None
+
+    def members(self) -> Iterator[tuple[str, str, bytes | None]]:
+        """Name in `data_gen.members.MEMBERS`, ending of the file and content, in the order of the tar."""
+        contents = (
+            (self.image_format, self.image),
+            ("txt", self.text),
+            ("json", self.record),
+            ("neg.txt", self.negatives),
+            (f"opposite.{self.image_format}", self.opposite_image),
+            ("opposite.txt", self.opposite_text),
+            ("mask.png", self.mask),
+        )
+        yield from ((name, *content) for name, content in zip(MEMBERS, contents))
 
 
 class Recipe:
@@ -104,7 +122,14 @@ class Recipe:
             }
             negatives = "".join(map(json_line, worded.negatives)).encode() or None
             key = f"{split}-{start + i:08d}"
-            yield Sample(key, self._encode(pixels), worded.text.encode(), json_line(record).encode(), negatives)
+            yield Sample(
+                key=key,
+                image_format=self.data.picture.format,
+                image=self._encode(pixels),
+                text=worded.text.encode(),
+                record=json_line(record).encode(),
+                negatives=negatives,
+            )
 
     def _object(self, object_id: int, values: list[int], position: list[float], drawn: Drawn) -> dict[str, Any]:
         return {

@@ -1,7 +1,7 @@
 """Shards: plain WebDataset tars with the same bytes for the same samples, an index beside each, a progress record.
 
-DATASET/train/train-000000.tar        members KEY.jpg|png, KEY.txt, KEY.json and, where edits exist, KEY.neg.txt
-DATASET/train/train-000000.idx.npy    int64 [num_samples, 8]: (offset, size) of image, txt, json, neg in the tar
+DATASET/train/train-000000.tar        members KEY.jpg|png, KEY.txt, KEY.json and others of data_gen/members.py
+DATASET/train/train-000000.idx.npy    int64 [num_samples, 8 or more]: (offset, size) of each member in the tar
 DATASET/.progress/train-000000.json   while the dataset is being made: hash, size and tally of a finished shard
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from data_gen import config
 from data_gen.config import DataConfig
+from data_gen.members import MEMBERS, listed_columns
 from data_gen.recipe import Recipe, Sample
 from data_gen.tally import Tally
 from dualenc.files import atomic_path, read_json, write_json
@@ -77,18 +78,18 @@ def finished(folder: Path, shard: Shard) -> dict[str, Any] | None:
 def write_shard(recipe: Recipe, folder: Path, shard: Shard, progress: Callable[[int], None]) -> None:
     """Makes one shard: tar, index, then the record that says both are whole. `progress` hears of samples made."""
     tally = Tally()
-    tar, offsets = bytearray(), np.full((shard.stop - shard.start, 8), -1, dtype=np.int64)
+    tar, offsets = bytearray(), np.full((shard.stop - shard.start, 2 * len(MEMBERS)), -1, dtype=np.int64)
     row = 0
     for start in range(shard.start, shard.stop, _CHUNK):
         stop = min(start + _CHUNK, shard.stop)
         for sample in recipe.samples(shard.split, start, stop, tally):
-            _append(tar, offsets[row], sample, recipe.data.picture.format)
+            _append(tar, offsets[row], sample)
             row += 1
         progress(stop - start)
     tar += bytes(2 * _BLOCK)
     tar += bytes(-len(tar) % tarfile.RECORDSIZE)
     index = io.BytesIO()
-    np.save(index, offsets, allow_pickle=False)
+    np.save(index, np.ascontiguousarray(listed_columns(offsets)), allow_pickle=False)
     for path, content in ((shard.tar(folder), bytes(tar)), (shard.index(folder), index.getvalue())):
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
@@ -101,17 +102,18 @@ def write_shard(recipe: Recipe, folder: Path, shard: Shard, progress: Callable[[
     write_json(shard.record(folder), record, indent=None)
 
 
-def _append(tar: bytearray, offsets: np.ndarray, sample: Sample, image_format: str) -> None:
-    members = (
-        (image_format, sample.image),
-        ("txt", sample.text),
-        ("json", sample.record),
-        ("neg.txt", sample.negatives),
-    )
-    for slot, (ending, content) in enumerate(members):
+def tar_size(sample: Sample) -> int:
+    """Bytes that a sample takes in a tar file."""
+    contents = (content for _, _, content in sample.members() if content is not None)
+    return sum(_BLOCK + len(content) + -len(content) % _BLOCK for content in contents)
+
+
+def _append(tar: bytearray, offsets: np.ndarray, sample: Sample) -> None:
+    for name, ending, content in sample.members():
         if content is not None:
             tar += _header(f"{sample.key}.{ending}", len(content))
-            offsets[2 * slot : 2 * slot + 2] = len(tar), len(content)
+            slot = 2 * MEMBERS.index(name)
+            offsets[slot : slot + 2] = len(tar), len(content)
             tar += content
             tar += bytes(-len(content) % _BLOCK)
 

@@ -191,6 +191,7 @@ def test_a_second_maker_waits_and_finds_the_dataset_complete(data_gen: Any, long
     first.send_signal(signal.SIGSTOP)  # else it may be done before the second looks
     second = subprocess.Popen(command, **pipes)
     assert second.stderr is not None
+    assert second.stderr.readline().startswith("to make: ")
     assert "waiting for" in second.stderr.readline()
     first.send_signal(signal.SIGCONT)
     outputs = [process.communicate(timeout=60) for process in (first, second)]
@@ -233,6 +234,7 @@ BAD_INPUT = [
     ("data.coverage=0.05", "data.coverage: 0.05 gives 3 training objects"),
     ("data.coverage=0.99", "data.coverage: 0.99 holds out"),
     ("data.coverage=lots", "data.coverage: 'lots' is not valid; expected float"),
+    ("data.task=1", "data.task: 1 is out of range; the tasks of data.num_tasks=1 are 0 to 0"),
     ("data.objects={0: 1}", "data.objects: 0 objects in a scene are too few"),
     ("data.objects={}", "data.objects: is empty"),
     ("data.objects={2: -1}", "data.objects.2: -1.0 is out of range"),
@@ -312,7 +314,7 @@ def test_only_what_changes_the_bytes_is_in_the_hash() -> None:
     from dualenc.configs import leaf_keys
 
     free = {key for key, identity in leaf_keys(Config).items() if not identity}
-    assert free == {"data.out", "data.root", "data.num_workers"}
+    assert free == {"data.out", "data.root", "data.num_workers", "data.num_tasks", "data.task"}
 
 
 def test_a_count_and_the_list_it_stands_for_are_the_same_dataset(tmp_path: Path) -> None:
