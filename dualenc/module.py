@@ -94,10 +94,10 @@ class DualEncoderModule(pl.LightningModule):
         return optim.lr * (optim.final_lr + (1 - optim.final_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; no decay on gains, biases, embeddings and the temperature."""
+        """AdamW, one kernel for all parameters; no decay on gains, biases, embeddings and the temperature."""
         optim = self.optim
         groups: Any = parameter_groups(self.model, optim.weight_decay)
-        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas)
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the clock."""
