@@ -13,7 +13,7 @@ from data_gen.tally import Tally
 from dualenc.errors import InputError
 
 _SAMPLES = 24  # of each split, drawn to measure
-_SECONDS = 0.5  # of each split, at most about so long
+_SECONDS = 0.3  # of each split, at most about so long
 _SPARE = 1.02  # indices, records, and samples larger than the measured ones
 
 
@@ -26,32 +26,38 @@ class Estimate:
     seconds: float
 
 
-def estimate(recipe: Recipe, shards: Sequence[Shard]) -> Estimate:
-    """What these shards will cost, extrapolated from the first samples of each split among them."""
-    num_samples, num_bytes, seconds = 0, 0.0, 0.0
-    for split in dict.fromkeys(shard.split for shard in shards):
-        own = [shard for shard in shards if shard.split == split]
-        number = sum(shard.stop - shard.start for shard in own)
-        size, time_each = _measure(recipe, own[0])
-        num_samples += number
-        num_bytes += _SPARE * number * size
-        seconds += number * time_each
-    return Estimate(num_samples, num_bytes, seconds)
+class Estimator:
+    """Extrapolates from the first samples of each split, which are drawn once."""
 
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._measured: dict[str, tuple[float, float]] = {}  # split -> mean bytes and seconds of a sample
 
-def _measure(recipe: Recipe, shard: Shard) -> tuple[float, float]:
-    """Mean bytes and seconds of a sample; one is drawn first, to warm up and to see how many can be."""
-    begin = time.perf_counter()
-    _draw(recipe, shard.split, shard.start, shard.start + 1)
-    number = round(_SECONDS / max(time.perf_counter() - begin, 1e-9))
-    stop = min(shard.start + max(1, min(number, _SAMPLES)), shard.stop)
-    begin = time.perf_counter()
-    size = _draw(recipe, shard.split, shard.start, stop)
-    return size / (stop - shard.start), (time.perf_counter() - begin) / (stop - shard.start)
+    def of(self, shards: Sequence[Shard]) -> Estimate:
+        """What these shards will cost."""
+        num_samples, num_bytes, seconds = 0, 0.0, 0.0
+        for shard in shards:
+            if shard.split not in self._measured:
+                self._measured[shard.split] = self._measure(shard)
+            size, time_each = self._measured[shard.split]
+            number = shard.stop - shard.start
+            num_samples += number
+            num_bytes += _SPARE * number * size
+            seconds += number * time_each
+        return Estimate(num_samples, num_bytes, seconds)
 
+    def _measure(self, shard: Shard) -> tuple[float, float]:
+        """One sample is drawn first, to warm up and to see how many can be."""
+        _, seconds = self._draw(shard.split, shard.start, shard.start + 1)
+        number = max(1, min(round(_SECONDS / max(seconds, 1e-9)), _SAMPLES))
+        stop = min(shard.start + number, shard.stop)
+        size, seconds = self._draw(shard.split, shard.start, stop)
+        return size / (stop - shard.start), seconds / (stop - shard.start)
 
-def _draw(recipe: Recipe, split: str, start: int, stop: int) -> int:
-    return sum(map(tar_size, recipe.samples(split, start, stop, Tally())))
+    def _draw(self, split: str, start: int, stop: int) -> tuple[int, float]:
+        begin = time.perf_counter()
+        size = sum(map(tar_size, self.recipe.samples(split, start, stop, Tally())))
+        return size, time.perf_counter() - begin
 
 
 def announce(cost: Estimate, num_processes: int) -> None:

@@ -16,7 +16,7 @@ from data_gen import config
 from data_gen.claims import CLAIM, claimed
 from data_gen.config import DataConfig
 from data_gen.description import describe
-from data_gen.estimate import announce, check_room, estimate
+from data_gen.estimate import Estimator, announce, check_room
 from data_gen.progress import Meter
 from data_gen.recipe import Recipe
 from data_gen.shards import PROGRESS, Shard, finished, plan
@@ -45,13 +45,14 @@ def make_dataset(data: DataConfig) -> Path:
         print("note: data.num_tasks has no effect without data.task; all missing shards are made", file=sys.stderr)
     recipe, shards = Recipe(data), plan(data)
     recipe.check()
-    _check_cost(folder, data, recipe, shards)
+    estimator = Estimator(recipe)
+    check_room(folder, estimator.of(_missing(folder, shards)), "data.out" if data.out else "data.root")
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder, task=data.task, num_tasks=data.num_tasks):
         if _is_complete(folder, data):
             print(f"{folder} has been completed meanwhile", file=sys.stderr)
         else:
-            _fill(folder, data, shards)
+            _fill(folder, data, shards, estimator)
             if data.task is not None:
                 return folder
             write_json(folder / DESCRIPTION, describe(folder, data, recipe, shards))
@@ -113,16 +114,6 @@ def _num_samples(shards: list[Shard]) -> int:
     return sum(shard.stop - shard.start for shard in shards)
 
 
-def _check_cost(folder: Path, data: DataConfig, recipe: Recipe, shards: list[Shard]) -> None:
-    """Says how long the rest will take and refuses it where the disk cannot hold all that is missing, of any task."""
-    missing = _missing(folder, shards)
-    own = _missing(folder, _own_shards(data, shards))
-    if missing:
-        check_room(folder, estimate(recipe, missing), "data.out" if data.out else "data.root")
-    if own:
-        announce(estimate(recipe, own), min(data.num_workers or num_cores(), len(own)))
-
-
 def _remove_leftovers(folder: Path, data: DataConfig, shards: list[Shard]) -> None:
     """Removes the unfinished files of processes that are gone: all of them, or those of the own shards where other
     tasks are at work. The claim says that no one else makes these."""
@@ -132,7 +123,7 @@ def _remove_leftovers(folder: Path, data: DataConfig, shards: list[Shard]) -> No
             path.unlink(missing_ok=True)
 
 
-def _fill(folder: Path, data: DataConfig, shards: list[Shard]) -> None:
+def _fill(folder: Path, data: DataConfig, shards: list[Shard], estimator: Estimator) -> None:
     """Makes the own shards that are missing."""
     for name in (PROGRESS, *dict.fromkeys(shard.split for shard in shards)):
         (folder / name).mkdir(exist_ok=True)
@@ -146,8 +137,11 @@ def _fill(folder: Path, data: DataConfig, shards: list[Shard]) -> None:
     total, left = _num_samples(own), _num_samples(missing)
     if left < total:
         print(f"continuing: {len(own) - len(missing)} of {len(own)} shards are finished", file=sys.stderr)
+    num_workers = data.num_workers or num_cores()
+    if missing:
+        announce(estimator.of(missing), min(num_workers, len(missing)))
     try:
-        made = write_shards(data, folder, missing, data.num_workers or num_cores())
+        made = write_shards(data, folder, missing, num_workers)
         with closing(made), Meter(total, done=total - left) as meter:
             for number in made:
                 meter.add(number)

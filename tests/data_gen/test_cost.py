@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data_gen.config import load_config
-from data_gen.estimate import estimate
+from data_gen.estimate import Estimator
 from data_gen.make import make_dataset
 from data_gen.recipe import Recipe
 from data_gen.shards import plan
@@ -23,7 +23,7 @@ def size_of(folder: Path) -> int:
 
 def test_the_estimate_is_close_to_what_is_made(small_config: Path, small_dataset: Path) -> None:
     data = load_config(small_config)
-    cost = estimate(Recipe(data), plan(data))
+    cost = Estimator(Recipe(data)).of(plan(data))
     assert cost.num_samples == 240
     made = sum(path.stat().st_size for path in small_dataset.rglob("*.tar"))
     assert cost.num_bytes == pytest.approx(made, rel=0.1)
