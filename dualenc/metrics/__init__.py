@@ -19,6 +19,7 @@ from dualenc.metrics.criterion import recognition as recognition
 from dualenc.metrics.criterion import recognition_chance as recognition_chance
 from dualenc.metrics.edits import caption_versus_edit as caption_versus_edit
 from dualenc.metrics.intervals import object_bootstrap as object_bootstrap
+from dualenc.metrics.minimal_pairs import minimal_pairs as minimal_pairs
 from dualenc.metrics.recall import retrieval as retrieval
 from dualenc.metrics.report import binding_report as binding_report
 from dualenc.metrics.vocabulary import VocabularyRecognition as VocabularyRecognition
