@@ -1,4 +1,4 @@
-"""Minimal pairs: two pictures and two captions, each caption true of one picture only (Winoground, arXiv 2204.03162)."""
+"""Minimal pairs: two pictures, two captions, each true of one picture only (Winoground, arXiv 2204.03162)."""
 
 import torch
 from jaxtyping import Bool, Float
