@@ -1,12 +1,19 @@
 """The formal layer (numpy only): concepts, objects, splits, scenes, language, truth and edits."""
 
+from dualenc.scenes.arrays import Scenes as Scenes
 from dualenc.scenes.concepts import ConceptSpace as ConceptSpace
 from dualenc.scenes.edits import OPERATORS as OPERATORS
 from dualenc.scenes.edits import Edits as Edits
 from dualenc.scenes.edits import draw_edits as draw_edits
-from dualenc.scenes.language import ANY as ANY
-from dualenc.scenes.language import EXISTS as EXISTS
-from dualenc.scenes.language import NONE as NONE
+from dualenc.scenes.forms import ABSENT as ABSENT
+from dualenc.scenes.forms import ANY as ANY
+from dualenc.scenes.forms import EXACTLY as EXACTLY
+from dualenc.scenes.forms import EXISTS as EXISTS
+from dualenc.scenes.forms import MAX_NUMBER as MAX_NUMBER
+from dualenc.scenes.forms import NONE as NONE
+from dualenc.scenes.forms import RELATION as RELATION
+from dualenc.scenes.forms import negated as negated
+from dualenc.scenes.forms import stack_forms as stack_forms
 from dualenc.scenes.language import TEMPLATES as TEMPLATES
 from dualenc.scenes.language import Grammar as Grammar
 from dualenc.scenes.language import Tokenizer as Tokenizer
@@ -16,11 +23,19 @@ from dualenc.scenes.limits import check_scene_size as check_scene_size
 from dualenc.scenes.limits import keys_under as keys_under
 from dualenc.scenes.random import SPLITS as SPLITS
 from dualenc.scenes.random import uniform as uniform
-from dualenc.scenes.sampling import Scenes as Scenes
+from dualenc.scenes.relations import RELATIONS as RELATIONS
+from dualenc.scenes.relations import STYLES as STYLES
+from dualenc.scenes.relations import converse as converse
+from dualenc.scenes.relations import relation_numbers as relation_numbers
+from dualenc.scenes.relations import relation_table as relation_table
+from dualenc.scenes.relations import relations_of as relations_of
 from dualenc.scenes.sampling import SceneSampler as SceneSampler
 from dualenc.scenes.split import OOD as OOD
 from dualenc.scenes.split import TRAIN as TRAIN
 from dualenc.scenes.split import VAL_OOD as VAL_OOD
 from dualenc.scenes.split import ObjectSplit as ObjectSplit
+from dualenc.scenes.truth import MAX_RELATIONS as MAX_RELATIONS
 from dualenc.scenes.truth import truth as truth
 from dualenc.scenes.truth import truth_of_own as truth_of_own
+from dualenc.scenes.truth import undecided as undecided
+from dualenc.scenes.truth import undecided_of_own as undecided_of_own

@@ -11,9 +11,10 @@ from itertools import combinations
 import numpy as np
 
 from dualenc.errors import InputError
+from dualenc.scenes.arrays import Scenes
 from dualenc.scenes.language import Grammar
 from dualenc.scenes.random import uniform
-from dualenc.scenes.sampling import Scenes, distinct, exchange, is_new
+from dualenc.scenes.sampling import distinct, exchange, is_new
 from dualenc.scenes.split import TRAIN, ObjectSplit
 from dualenc.scenes.truth import truth_of_own
 

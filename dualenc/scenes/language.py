@@ -13,9 +13,7 @@ import numpy as np
 
 from dualenc.errors import InputError
 from dualenc.scenes.concepts import ConceptSpace
-
-NONE, EXISTS = 0, 1
-ANY = -1
+from dualenc.scenes.forms import ANY, EXISTS, NONE
 
 NOUN_CONCEPT = "shape"  # the concept whose values are nouns; a space without it calls every object an "object"
 TEMPLATES = ("{}", "there is {}", "a picture of {}", "a scene with {}")

@@ -1,7 +1,6 @@
-"""Scenes as arrays, and the sampler: scene i of a split is a pure function of (seed, split, i)."""
+"""The sampler of scenes: scene i of a split is a pure function of (seed, split, i)."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import accumulate
 from math import floor
@@ -9,6 +8,7 @@ from math import floor
 import numpy as np
 
 from dualenc.errors import InputError
+from dualenc.scenes.arrays import Scenes
 from dualenc.scenes.concepts import ConceptSpace
 from dualenc.scenes.limits import check_scene_size
 from dualenc.scenes.random import SPLITS, integers, uniform
@@ -20,53 +20,6 @@ _SWAP_TABLE = 1 << 20
 _EXACT_SWAP_PAIRS = 1 << 23
 
 _MIXED_NEEDS_TWO = "num_samples.mixed: a mixed scene needs two objects; set it to 0 or allow more objects"
-
-
-@dataclass(frozen=True, eq=False)
-class Scenes:
-    """n scenes of at most m objects, as arrays.
-
-    objects: int64 [n, m] object ids, -1 where a scene has fewer objects; the objects of a scene stand first.
-    positions: float32 [n, m, 2], centres in [0, 1], x to the right and y down; NaN where there is no object.
-    """
-
-    space: ConceptSpace
-    objects: np.ndarray
-    positions: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.objects)
-
-    def __getitem__(self, index: np.ndarray | slice) -> "Scenes":
-        return Scenes(self.space, self.objects[index], self.positions[index])
-
-    @classmethod
-    def of(cls, space: ConceptSpace, objects: np.ndarray) -> "Scenes":
-        """Scenes of these object ids [n, m] without places."""
-        objects = np.asarray(objects, dtype=np.int64)
-        return cls(space, objects, np.full((*objects.shape, 2), np.nan, dtype=np.float32))
-
-    @classmethod
-    def concatenate(cls, parts: Iterable["Scenes"]) -> "Scenes":
-        """All scenes of `parts`, padded to the largest number of objects."""
-        parts = list(parts)
-        width = max(part.objects.shape[1] for part in parts)
-        pads = [width - part.objects.shape[1] for part in parts]
-        objects = [np.pad(p.objects, ((0, 0), (0, w)), constant_values=-1) for p, w in zip(parts, pads)]
-        positions = [np.pad(p.positions, ((0, 0), (0, w), (0, 0)), constant_values=np.nan) for p, w in zip(parts, pads)]
-        return cls(parts[0].space, np.concatenate(objects), np.concatenate(positions))
-
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """int64 [n], the number of objects of each scene."""
-        return (self.objects >= 0).sum(axis=1)
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        """int32 [n, m, C], the objects' concept values; -1 where there is no object."""
-        values = self.space.decode(np.maximum(self.objects, 0)).astype(np.int32)
-        values[self.objects < 0] = -1
-        return values
 
 
 class SceneSampler:
