@@ -14,7 +14,7 @@ https://iquilezles.org/articles/rmshadows/ ; signed distances of boxes, cones an
 
 import warp as wp
 
-wp.set_module_options({"enable_backward": False})
+wp.set_module_options({"enable_backward": False, "max_unroll": 1})
 
 TILE = wp.constant(8)
 GROUND = wp.constant(-1)
@@ -56,11 +56,10 @@ class Camera:
 
 @wp.struct
 class Light:
-    """A round area light: its place, its strength at the origin, the squared distance to there, tan of its radius."""
+    """A round white area light: its place, its strength at distance 1, the tangent of its radius."""
 
     place: wp.vec3
-    color: wp.vec3
-    reference: float
+    strength: float
     spread: float
 
 
@@ -108,6 +107,7 @@ class World:
     profiles: wp.array3d(dtype=float)
     patterns: wp.array3d(dtype=float)
     num_lights: int
+    ambient: float
     ground: float
     backdrop: float
 
@@ -207,6 +207,93 @@ def to_world(thing: Thing, v: wp.vec3):
 
 
 @wp.func
+def reciprocal(x: float):
+    """1 / x, of one sign's largest value where x is 0."""
+    return 1.0 / wp.where(x < 0.0, wp.min(x, -1.0e-6), wp.max(x, 1.0e-6))
+
+
+@wp.func
+def hit_box(half: float, width: float, o: wp.vec3, d: wp.vec3):
+    """Where a ray from outside enters a box, without its rounding, which only bends the normals."""
+    ix, iy, iz = reciprocal(d[0]), reciprocal(d[1]), reciprocal(d[2])
+    ax, ay, az = width * wp.abs(ix), half * wp.abs(iy), width * wp.abs(iz)
+    enter = wp.max(wp.max(-o[0] * ix - ax, -o[1] * iy - ay), -o[2] * iz - az)
+    leave = wp.min(wp.min(-o[0] * ix + ax, -o[1] * iy + ay), -o[2] * iz + az)
+    return wp.where(enter < leave and enter > 0.0, enter, FAR)
+
+
+@wp.func
+def hit_slab(half: float, ou: float, ov: float, ow: float, du: float, dv: float, dw: float):
+    """Where a ray enters and leaves the round slab u^2 + v^2 <= 1, |w| <= half; enters after it leaves if nowhere."""
+    iw = reciprocal(dw)
+    enter = -ow * iw - half * wp.abs(iw)
+    leave = -ow * iw + half * wp.abs(iw)
+    a = wp.max(du * du + dv * dv, 1.0e-9)
+    b = ou * du + ov * dv
+    under = b * b - a * (ou * ou + ov * ov - 1.0)
+    if under > 0.0:
+        root = wp.sqrt(under)
+        enter = wp.max(enter, (-b - root) / a)
+        leave = wp.min(leave, (-b + root) / a)
+    else:
+        enter = FAR
+    return enter, leave
+
+
+@wp.func
+def hit_cone(half: float, o: wp.vec3, d: wp.vec3):
+    """Where a ray from outside enters a cone of base radius 1 that stands on its base."""
+    k = 0.25 / (half * half)
+    y = half - o[1]
+    a = d[0] * d[0] + d[2] * d[2] - k * d[1] * d[1]
+    b = o[0] * d[0] + o[2] * d[2] + k * y * d[1]
+    c = o[0] * o[0] + o[2] * o[2] - k * y * y
+    under = b * b - a * c
+    best = float(FAR)
+    if under > 0.0:
+        root = wp.sqrt(under)
+        ia = reciprocal(a)
+        for sign in range(2):
+            t = (-b + root * float(2 * sign - 1)) * ia
+            if t > 0.0 and t < best and wp.abs(o[1] + d[1] * t) <= half:
+                best = t
+    t = (-half - o[1]) * reciprocal(d[1])
+    x, z = o[0] + d[0] * t, o[2] + d[2] * t
+    if t > 0.0 and t < best and x * x + z * z < 1.0:
+        best = t
+    return best
+
+
+@wp.func
+def hit_prism(
+    profiles: wp.array3d(dtype=float),
+    thing: Thing,
+    ou: float,
+    ov: float,
+    ow: float,
+    du: float,
+    dv: float,
+    dw: float,
+    cone: float,
+):
+    """Where a ray enters an outline in u and v that is thick along w, without its rounding."""
+    s, leave = hit_slab(thing.half, ou, ov, ow, du, dv, dw)
+    s = wp.max(s, 0.0)
+    result = float(FAR)
+    if s < leave:
+        speed = 1.0 / wp.sqrt(wp.max(du * du + dv * dv, 1.0e-9))
+        for _step in range(40):
+            h = profile_distance(profiles, thing.profile, ou + du * s, ov + dv * s)
+            if h < 0.25 * cone * s:
+                result = s
+                break
+            s += h * speed
+            if s > leave:
+                break
+    return result
+
+
+@wp.func
 def hit(profiles: wp.array3d(dtype=float), thing: Thing, origin: wp.vec3, ray: wp.vec3, limit: float, cone: float):
     """Distance along the unit ray at which it meets the solid, FAR if it does not before `limit`.
 
@@ -214,42 +301,99 @@ def hit(profiles: wp.array3d(dtype=float), thing: Thing, origin: wp.vec3, ray: w
     """
     offset = origin - thing.center
     b = wp.dot(offset, ray)
-    c = wp.dot(offset, offset) - thing.bound * thing.bound
-    under = b * b - c
+    under = b * b - wp.dot(offset, offset) + thing.bound * thing.bound
     result = float(FAR)
     if under > 0.0:
         root = wp.sqrt(under)
-        t = wp.max(-b - root, 0.0)
-        stop = wp.min(-b + root, limit)
-        if t < stop:
+        if -b + root > 0.0 and -b - root < limit:
             if thing.kind == SPHERE:
                 if -b - root > 0.0:
-                    result = t
+                    result = -b - root
             else:
-                inverse = 1.0 / thing.radius
-                p = to_object(thing, offset) * inverse
+                o = to_object(thing, offset) / thing.radius
                 d = to_object(thing, ray)
-                s = t * inverse
-                last = stop * inverse
-                for _step in range(40):
-                    h = distance(profiles, thing, p + d * s)
-                    if h < 0.25 * cone * s:
-                        result = s * thing.radius
-                        break
-                    s += h
-                    if s > last:
-                        break
+                s = float(FAR)
+                if thing.kind == BOX:
+                    s = hit_box(thing.half, thing.top, o, d)
+                elif thing.kind == CYLINDER:
+                    enter, leave = hit_slab(thing.half, o[0], o[2], o[1], d[0], d[2], d[1])
+                    if enter > 0.0 and enter < leave:
+                        s = enter
+                elif thing.kind == CONE:
+                    s = hit_cone(thing.half, o, d)
+                elif thing.kind == EXTRUDE:
+                    s = hit_prism(profiles, thing, o[0], o[2], o[1], d[0], d[2], d[1], cone)
+                elif thing.kind == STAND:
+                    s = hit_prism(profiles, thing, o[0], -o[1], o[2], d[0], -d[1], d[2], cone)
+                else:
+                    at = wp.max(-b - root, 0.0) / thing.radius
+                    last = (-b + root) / thing.radius
+                    for _step in range(40):
+                        h = distance(profiles, thing, o + d * at)
+                        if h < 0.25 * cone * at:
+                            s = at
+                            break
+                        at += h
+                        if at > last:
+                            break
+                if s < FAR:
+                    result = s * thing.radius
     return result
 
 
 @wp.func
+def slope_of(profiles: wp.array3d(dtype=float), k: int, x: float, y: float):
+    """Unit gradient of a profile's distance, over about a cell of its grid."""
+    e = float(0.02)
+    dx = profile_distance(profiles, k, x + e, y) - profile_distance(profiles, k, x - e, y)
+    dy = profile_distance(profiles, k, x, y + e) - profile_distance(profiles, k, x, y - e)
+    return wp.normalize(wp.vec2(dx, dy))
+
+
+@wp.func
 def normal_at(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3):
-    """Outward unit normal at p on the solid, in object space."""
+    """Outward unit normal at p on the solid, in object space.
+
+    Near an edge, within the rounding, the normal turns from one side's to the other's.
+    """
     n = p
-    if thing.kind != SPHERE:
-        e = float(0.004)
-        if thing.kind >= EXTRUDE:
-            e = 0.02  # about a cell of the profile's grid
+    ring = wp.sqrt(p[0] * p[0] + p[2] * p[2])
+    out = 1.0 / wp.max(ring, 1.0e-6)
+    edge = wp.max(thing.rounding, 1.0e-3)
+    cap = wp.max(wp.abs(p[1]) - thing.half + edge, 0.0)
+    if thing.kind == BOX:
+        x = wp.max(wp.abs(p[0]) - thing.top + edge, 0.0)
+        z = wp.max(wp.abs(p[2]) - thing.top + edge, 0.0)
+        n = wp.vec3(x * wp.sign(p[0]), cap * wp.sign(p[1]), z * wp.sign(p[2]))
+    elif thing.kind == CYLINDER:
+        side = wp.max(ring - 1.0 + edge, 0.0) * out
+        n = wp.vec3(p[0] * side, cap * wp.sign(p[1]), p[2] * side)
+    elif thing.kind == CONE:
+        low = wp.max(edge - p[1] - thing.half, 0.0)
+        slant = 1.0 / wp.sqrt(1.0 + 4.0 * thing.half * thing.half)
+        away = (ring - (thing.half - p[1]) / (2.0 * thing.half)) * 2.0 * thing.half * slant
+        side = wp.max(away + edge, 0.0) * slant
+        n = wp.vec3(p[0] * out * 2.0 * thing.half * side, side - low, p[2] * out * 2.0 * thing.half * side)
+    elif thing.kind == TORUS:
+        n = wp.vec3(p[0] - p[0] * out * thing.top, p[1], p[2] - p[2] * out * thing.top)
+    elif thing.kind == EXTRUDE:
+        side = wp.max(profile_distance(profiles, thing.profile, p[0], p[2]) + edge, 0.0)
+        slope = wp.vec2(0.0, 0.0)
+        if side > 0.0:
+            slope = slope_of(profiles, thing.profile, p[0], p[2])
+        n = wp.vec3(slope[0] * side, cap * wp.sign(p[1]), slope[1] * side)
+    elif thing.kind == STAND:
+        cap = wp.max(wp.abs(p[2]) - thing.half + edge, 0.0)
+        side = wp.max(profile_distance(profiles, thing.profile, p[0], -p[1]) + edge, 0.0)
+        slope = wp.vec2(0.0, 0.0)
+        if side > 0.0:
+            slope = slope_of(profiles, thing.profile, p[0], -p[1])
+        n = wp.vec3(slope[0] * side, -slope[1] * side, cap * wp.sign(p[2]))
+    elif thing.kind == REVOLVE:
+        slope = slope_of(profiles, thing.profile, ring, -p[1])
+        n = wp.vec3(p[0] * out * slope[0], -slope[1], p[2] * out * slope[0])
+    elif thing.kind == TAPER:
+        e = float(0.02)
         a = distance(profiles, thing, p + wp.vec3(e, -e, -e))
         b = distance(profiles, thing, p + wp.vec3(-e, -e, e))
         c = distance(profiles, thing, p + wp.vec3(-e, e, -e))
@@ -259,27 +403,58 @@ def normal_at(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3):
 
 
 @wp.func
+def nearness(profiles: wp.array3d(dtype=float), thing: Thing, o: wp.vec3, d: wp.vec3, s: float, spread: float):
+    """How near the solid comes to a ray after s, in radii of the light as it is seen across that point."""
+    return distance(profiles, thing, o + d * s) / (spread * s)
+
+
+@wp.func
 def shadow(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3, ray: wp.vec3, spread: float, near: float):
-    """Share of a round light in direction `ray`, of angular radius `spread`, that the solid leaves for point p."""
+    """Share of a round light in direction `ray`, of angular radius `spread`, that the solid leaves for point p.
+
+    The nearest approach to a convex solid is found by golden sections, to another by small steps.
+    """
     offset = p - thing.center
     b = -wp.dot(offset, ray)
     result = float(1.0)
-    if b > -thing.bound:
-        reach = thing.bound + spread * wp.max(b, 0.0) + spread * thing.bound
-        under = reach * reach - (wp.dot(offset, offset) - b * b)
-        if under > 0.0:
-            least = float(1.0)
-            if thing.kind == SPHERE:
-                if b > 0.0:
-                    away = wp.sqrt(wp.max(wp.dot(offset, offset) - b * b, 0.0))
-                    least = (away - thing.radius) / (spread * b)
+    reach = thing.bound + spread * wp.max(b, 0.0)
+    under = reach * reach - (wp.dot(offset, offset) - b * b)
+    if b > -thing.bound and under > 0.0:
+        least = float(1.0)
+        if thing.kind == SPHERE:
+            if b > 0.0:
+                away = wp.sqrt(wp.max(wp.dot(offset, offset) - b * b, 0.0))
+                least = (away - thing.radius) / (spread * b)
+        else:
+            inverse = 1.0 / thing.radius
+            root = wp.sqrt(under)
+            o = to_object(thing, offset) * inverse
+            d = to_object(thing, ray)
+            s = wp.max(b - root, near) * inverse
+            last = (b + root) * inverse
+            if thing.convex == 1:
+                s = wp.max(s, 0.01)
+                low = s + 0.381966 * (last - s)
+                high = s + 0.618034 * (last - s)
+                at_low = nearness(profiles, thing, o, d, low, spread)
+                at_high = nearness(profiles, thing, o, d, high, spread)
+                for _step in range(6):
+                    if at_low < at_high:
+                        last = high
+                        high = low
+                        at_high = at_low
+                        low = s + 0.381966 * (last - s)
+                        at_low = nearness(profiles, thing, o, d, low, spread)
+                    else:
+                        s = low
+                        low = high
+                        at_low = at_high
+                        high = s + 0.618034 * (last - s)
+                        at_high = nearness(profiles, thing, o, d, high, spread)
+                    least = wp.min(at_low, at_high)
+                    if least < -1.0:
+                        break
             else:
-                inverse = 1.0 / thing.radius
-                root = wp.sqrt(under)
-                o = to_object(thing, offset) * inverse
-                d = to_object(thing, ray)
-                s = wp.max(b - root, near) * inverse
-                last = (b + root) * inverse
                 for _step in range(24):
                     h = distance(profiles, thing, o + d * s)
                     least = wp.min(least, h / (spread * s))
@@ -288,8 +463,8 @@ def shadow(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3, ray: wp.
                     s += wp.clamp(wp.abs(h), 0.04, 0.5)
                     if s > last:
                         break
-            least = wp.clamp(least, -1.0, 1.0)
-            result = 1.0 - 0.25 * (1.0 - least) * (1.0 - least) * (2.0 + least)
+        least = wp.clamp(least, -1.0, 1.0)
+        result = 1.0 - 0.25 * (1.0 - least) * (1.0 - least) * (2.0 + least)
     return result
 
 
@@ -309,30 +484,43 @@ def closeness(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3):
 @wp.func
 def sky(world: World, b: int, ray: wp.vec3, blur: float):
     """What a ray that leaves the scene upward sees: a room, light at the horizon, and its three lights."""
-    up = wp.max(ray[1], 0.0)
-    level = world.backdrop * (0.85 - 0.6 * wp.sqrt(up))
-    color = wp.vec3(level, level, level)
+    level = world.backdrop * (0.85 - 0.6 * wp.sqrt(wp.max(ray[1], 0.0)))
     for k in range(world.num_lights):
         light = world.lights[b, k]
-        c = wp.dot(wp.normalize(light.place), ray)
+        squared = wp.dot(light.place, light.place)
+        c = wp.dot(light.place, ray) / wp.sqrt(squared)
         edge = 1.0 - 0.9 * light.spread * light.spread
         share = wp.clamp((c - edge + blur) / (2.0 * blur), 0.0, 1.0)
-        color += light.color * (share * share * (3.0 - 2.0 * share) * 1.6)
-    return color
+        level += light.strength / squared * (share * share * (3.0 - 2.0 * share) * 1.6)
+    return level
 
 
 @wp.func
-def fade(world: World, p: wp.vec3, color: wp.vec3):
-    """The ground passing over into the backdrop with the distance from the origin."""
+def fade(p: wp.vec3):
+    """Share of the ground's own light at p; the rest is the backdrop, into which the ground passes far away."""
     away = wp.clamp((wp.length(p) - 5.0) / 12.0, 0.0, 1.0)
-    share = away * away * (3.0 - 2.0 * away)
-    return color * (1.0 - share) + wp.vec3(world.backdrop, world.backdrop, world.backdrop) * share
+    return 1.0 - away * away * (3.0 - 2.0 * away)
 
 
 @wp.func
-def ground_light(world: World, b: int, p: wp.vec3, near: int, shaded: wp.vec3i):
-    """Light that the ground sends back at p, and which objects it depends on: those of `near` that are close, and
-    those of `shaded` (one set of bits for each light) whose shadow falls there."""
+def open_ground(world: World, b: int, p: wp.vec3):
+    """Light that the ground sends back at p where nothing stands in the way."""
+    total = world.ambient
+    for k in range(world.num_lights):
+        light = world.lights[b, k]
+        to_light = light.place - p
+        squared = wp.dot(to_light, to_light)
+        total += light.strength * to_light[1] / (squared * wp.sqrt(squared))
+    keep = fade(p)
+    return total * world.ground * keep + world.backdrop * (1.0 - keep)
+
+
+@wp.func
+def taken(world: World, b: int, p: wp.vec3, near: int, shaded: wp.vec3i):
+    """Light that objects take from the ground at p, exactly 0 where none does, and which objects do.
+
+    Only those of the set of bits `near` can be close, only those of `shaded[k]` can keep light k off.
+    """
     touched = int(0)
     open = float(1.0)
     rest = near
@@ -345,26 +533,32 @@ def ground_light(world: World, b: int, p: wp.vec3, near: int, shaded: wp.vec3i):
                 open *= 1.0 - 0.75 * close
         rest = rest >> 1
         j += 1
-    ambient = 0.28 * open
-    light_sum = wp.vec3(ambient, ambient, ambient)
+    loss = world.ambient * (1.0 - open)
     for k in range(world.num_lights):
-        light = world.lights[b, k]
-        to_light = light.place - p
-        squared = wp.dot(to_light, to_light)
-        ray = to_light / wp.sqrt(squared)
-        strength = light.reference / squared * ray[1] * (0.55 + 0.45 * open)
+        share = float(1.0)
         rest = shaded[k]
-        j = int(0)
-        while rest != 0:
-            if rest & 1:
-                share = shadow(world.profiles, world.things[b, j], p, ray, light.spread, 0.02)
-                if share < 1.0:
-                    touched |= 1 << j
-                    strength *= share
-            rest = rest >> 1
-            j += 1
-        light_sum += light.color * strength
-    return fade(world, p, light_sum * world.ground), touched
+        if rest != 0 or open < 1.0:
+            light = world.lights[b, k]
+            to_light = light.place - p
+            squared = wp.dot(to_light, to_light)
+            length = wp.sqrt(squared)
+            ray = to_light / length
+            j = int(0)
+            while rest != 0:
+                if rest & 1:
+                    left = shadow(world.profiles, world.things[b, j], p, ray, light.spread, 0.02)
+                    if left < 1.0:
+                        touched |= 1 << j
+                        share *= left
+                rest = rest >> 1
+                j += 1
+            share *= 0.55 + 0.45 * open
+            loss += light.strength / squared * ray[1] * (1.0 - share)
+    if touched != 0:
+        loss *= world.ground * fade(p)
+    else:
+        loss = 0.0
+    return loss, touched
 
 
 @wp.func
@@ -408,15 +602,14 @@ def nearest(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, s
 
 
 @wp.func
-def diffuse_light(world: World, b: int, p: wp.vec3, n: wp.vec3):
+def plain_light(world: World, b: int, p: wp.vec3, n: wp.vec3):
     """Light on a surface seen in a mirror: no shadows but its own side's."""
-    level = 0.28 * (0.65 + 0.35 * n[1])
-    total = wp.vec3(level, level, level)
+    total = world.ambient * (0.65 + 0.35 * n[1])
     for k in range(world.num_lights):
         light = world.lights[b, k]
         to_light = light.place - p
         squared = wp.dot(to_light, to_light)
-        total += light.color * (light.reference / squared * wp.max(wp.dot(to_light, n), 0.0) / wp.sqrt(squared))
+        total += light.strength * wp.max(wp.dot(to_light, n), 0.0) / (squared * wp.sqrt(squared))
     return total
 
 
@@ -432,27 +625,29 @@ def beyond(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, sk
         p = origin + ray * t
         q = to_object(thing, p - thing.center) / thing.radius
         n = normal_at(world.profiles, thing, q)
-        color = wp.cw_mul(paint(world, thing, q, n), diffuse_light(world, b, p, to_world(thing, n)))
         surface = world.surfaces[thing.material]
-        color = color * (1.0 - 0.45 * (surface.mirror + surface.transmission))
-    elif ray[1] < -1.0e-3:
-        p = origin - ray * (origin[1] / ray[1])
-        if wp.length(p) < 20.0:
-            color, touched = ground_light(world, b, p, objects, wp.vec3i(objects, 0, 0))
-        else:
-            color = wp.vec3(world.backdrop, world.backdrop, world.backdrop)
+        dim = 1.0 - 0.45 * (surface.mirror + surface.transmission)
+        color = paint(world, thing, q, n) * (plain_light(world, b, p, to_world(thing, n)) * dim)
     else:
-        color = sky(world, b, ray, blur)
+        level = world.backdrop
+        if ray[1] < -1.0e-3:
+            p = origin - ray * (origin[1] / ray[1])
+            if wp.length(p) < 20.0:
+                loss, touched = taken(world, b, p, objects, wp.vec3i(objects, 0, 0))
+                level = open_ground(world, b, p) - loss
+        else:
+            level = sky(world, b, ray, blur)
+        color = wp.vec3(level, level, level)
     return color, touched
 
 
 @wp.func
-def object_light(world: World, b: int, found: int, p: wp.vec3, ray: wp.vec3, objects: int):
-    """Light that object `found` sends from p against the ray, its normal, and the objects that this depends on."""
+def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, ray: wp.vec3, objects: int):
+    """Light that object `found` sends from p, where its normal is `local` in object space, against the ray, and the
+    objects that this depends on."""
     thing = world.things[b, found]
     surface = world.surfaces[thing.material]
     q = to_object(thing, p - thing.center) / thing.radius
-    local = normal_at(world.profiles, thing, q)
     n = to_world(thing, local)
     base = paint(world, thing, q, local)
     others = objects & ~(1 << found)
@@ -471,76 +666,73 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, ray: wp.vec3, obj
                 open *= 1.0 - 0.5 * close
         rest = rest >> 1
         j += 1
-    ambient = 0.28 * open * (0.75 + 0.25 * n[1])
-    scattered = wp.vec3(ambient, ambient, ambient)
-    shine = wp.vec3(0.0, 0.0, 0.0)
+    scattered = world.ambient * open * (0.75 + 0.25 * n[1])
+    shine = float(0.0)
     rough = surface.roughness * surface.roughness
+    casters = objects
+    if thing.convex == 1:
+        casters = others
     for k in range(world.num_lights):
         light = world.lights[b, k]
         to_light = light.place - p
-        squared = wp.dot(to_light, to_light)
-        direction = to_light / wp.sqrt(squared)
-        facing = wp.dot(direction, n)
+        facing = wp.dot(to_light, n)
         if facing > 0.0:
-            strength = light.reference / squared * facing
-            rest = objects
-            if thing.convex == 1:
-                rest = others
+            squared = wp.dot(to_light, to_light)
+            length = wp.sqrt(squared)
+            direction = to_light / length
+            strength = light.strength * facing / (squared * length)
+            rest = casters
             j = int(0)
             while rest != 0:
                 if rest & 1:
                     near = float(0.0)
                     if j == found:
                         near = 0.12 * thing.radius
-                    share = shadow(world.profiles, world.things[b, j], p, direction, light.spread, near)
-                    if share < 1.0:
+                    left = shadow(world.profiles, world.things[b, j], p, direction, light.spread, near)
+                    if left < 1.0:
                         touched |= 1 << j
-                        strength *= share
+                        strength *= left
                 rest = rest >> 1
                 j += 1
-            scattered += light.color * strength
-            middle = wp.normalize(direction - ray)
+            scattered += strength
+            middle = direction - ray
             c = wp.max(wp.dot(middle, n), 0.0)
-            lobe = rough / (c * c * (rough * rough - 1.0) + 1.0)
-            shine += light.color * (strength * 0.25 * lobe * lobe)
+            lobe = rough / (c * c / wp.dot(middle, middle) * (rough * rough - 1.0) + 1.0)
+            shine += strength * 0.25 * lobe * lobe
     white = wp.vec3(1.0, 1.0, 1.0)
-    tint = white * (1.0 - surface.mirror) + base * surface.mirror
-    color = wp.cw_mul(base, scattered) * surface.diffuse + wp.cw_mul(tint, shine) * surface.gloss
+    shine *= surface.gloss
+    shown = white * (shine * (1.0 - surface.mirror)) + base * (scattered * surface.diffuse + shine * surface.mirror)
     facing_eye = wp.max(-wp.dot(ray, n), 0.0)
     graze = (1.0 - facing_eye) * (1.0 - facing_eye)
     graze = graze * graze * (1.0 - facing_eye)
-    if surface.mirror > 0.0:
-        mirrored = ray + n * (2.0 * facing_eye)
-        seen, more = beyond(world, b, p + n * 0.01, mirrored, objects, found, 0.06)
-        touched |= more
-        metal = base * 0.92 + white * 0.08
-        metal = metal * (1.0 - 0.6 * graze) + white * (0.6 * graze)
-        color += wp.cw_mul(metal, seen) * surface.mirror
+    mirrored = ray + n * (2.0 * facing_eye)
     if surface.coat > 0.0:
-        mirrored = ray + n * (2.0 * facing_eye)
         share = surface.coat + (1.0 - surface.coat) * graze
-        seen = wp.vec3(world.ground, world.ground, world.ground)
+        level = world.ground
         if mirrored[1] > 0.0:
-            seen = sky(world, b, mirrored, 0.02)
-        color = color * (1.0 - share) + seen * share
-    if surface.transmission > 0.0:
-        bent = wp.normalize(ray - n * (0.35 * facing_eye))
-        seen, more = beyond(world, b, p, bent, objects, found, 0.06)
+            level = sky(world, b, mirrored, 0.02)
+        shown = shown * (1.0 - share) + white * (level * share)
+    if surface.mirror + surface.transmission > 0.0:
+        onward = mirrored
+        filter = wp.vec3(0.0, 0.0, 0.0)
+        if surface.mirror > 0.0:
+            strength = surface.mirror * (1.0 - 0.6 * graze)
+            filter = base * (0.92 * strength) + white * (0.08 * strength + 0.6 * graze * surface.mirror)
+        else:
+            onward = wp.normalize(ray - n * (0.35 * facing_eye))
+            strength = surface.transmission * (0.55 + 0.45 * facing_eye)
+            filter = wp.vec3(wp.sqrt(base[0]), wp.sqrt(base[1]), wp.sqrt(base[2])) * strength
+        seen, more = beyond(world, b, p + onward * 0.01, onward, objects, found, 0.06)
         touched |= more
-        glass = wp.vec3(wp.sqrt(base[0]), wp.sqrt(base[1]), wp.sqrt(base[2]))
-        thick = 1.0 - 0.45 * (1.0 - facing_eye)
-        color += wp.cw_mul(glass, seen) * (surface.transmission * thick)
-    return color, n, touched
+        shown += wp.cw_mul(filter, seen)
+    return wp.vec3(wp.min(shown[0], 1.0), wp.min(shown[1], 1.0), wp.min(shown[2], 1.0)), touched
 
 
 @wp.func
-def encoded(x: float):
-    """sRGB, 0..1, of a linear value."""
-    x = wp.clamp(x, 0.0, 1.0)
-    result = 12.92 * x
-    if x > 0.0031308:
-        result = 1.055 * wp.pow(x, 1.0 / 2.4) - 0.055
-    return result
+def normal_of(world: World, b: int, found: int, p: wp.vec3):
+    """Outward unit normal of an object at p, in object space."""
+    thing = world.things[b, found]
+    return normal_at(world.profiles, thing, to_object(thing, p - thing.center) / thing.radius)
 
 
 @wp.func
@@ -552,18 +744,37 @@ def view_ray(camera: Camera, x: float, y: float, size: float):
 
 
 @wp.func
-def trace(world: World, b: int, ray: wp.vec3, seen: int, near: int, shaded: wp.vec3i, objects: int, cone: float):
-    """One sample: the object met or GROUND, the light from there, its normal, and the objects that all depends on."""
-    origin = world.cameras[b].eye
-    found, t = nearest(world, b, origin, ray, seen, -2, cone)
-    color = wp.vec3(world.backdrop, world.backdrop, world.backdrop)
-    n = wp.vec3(0.0, 1.0, 0.0)
+def open_light(lights: wp.array3d(dtype=float), b: int, x: float, y: float):
+    """Light of the open ground at a point of the picture, in pixels, between the corners of its tile."""
+    row, column = int(y) // TILE, int(x) // TILE
+    fy, fx = y / float(TILE) - float(row), x / float(TILE) - float(column)
+    top = lights[b, row, column] + (lights[b, row, column + 1] - lights[b, row, column]) * fx
+    low = lights[b, row + 1, column] + (lights[b, row + 1, column + 1] - lights[b, row + 1, column]) * fx
+    return top + (low - top) * fy
+
+
+@wp.func
+def ground_light(world: World, b: int, ray: wp.vec3, open: float, near: int, shaded: wp.vec3i):
+    """Light of the ground along a ray of the camera, and the objects that this depends on."""
+    level = open
     touched = int(0)
-    if found >= 0:
-        color, n, touched = object_light(world, b, found, origin + ray * t, ray, objects)
-    elif ray[1] < -1.0e-3:
-        color, touched = ground_light(world, b, origin - ray * (origin[1] / ray[1]), near, shaded)
-    return found, color, n, touched
+    if (near | shaded[0] | shaded[1] | shaded[2]) != 0 and ray[1] < -1.0e-3:
+        eye = world.cameras[b].eye
+        loss, touched = taken(world, b, eye - ray * (eye[1] / ray[1]), near, shaded)
+        level -= loss
+    return wp.vec3(level, level, level), touched
+
+
+@wp.kernel
+def light_ground(world: World, size: int, lights: wp.array3d(dtype=float)):
+    """Light of the open ground at the corners of the tiles, float [B, T + 1, T + 1]."""
+    b, row, column = wp.tid()
+    camera = world.cameras[b]
+    ray = view_ray(camera, float(column * TILE), float(row * TILE), float(size))
+    level = world.backdrop
+    if ray[1] < -1.0e-3:
+        level = open_ground(world, b, camera.eye - ray * (camera.eye[1] / ray[1]))
+    lights[b, row, column] = level
 
 
 @wp.kernel
@@ -631,57 +842,64 @@ def find_tiles(world: World, counts: wp.array(dtype=int), size: int, tiles: wp.a
         tiles[b, row, column, 2 + k] = shaded[k]
 
 
+@wp.func
+def put(codes: wp.array(dtype=wp.uint8), pixels: wp.array4d(dtype=wp.uint8), b: int, y: int, x: int, color: wp.vec3):
+    """Writes linear light, at most 1, as sRGB bytes."""
+    last = codes.shape[0] - 1
+    for k in range(3):
+        pixels[b, y, x, k] = codes[wp.clamp(int(color[k] * float(last) + 0.5), 0, last)]
+
+
 @wp.kernel
 def cast(
     world: World,
     counts: wp.array(dtype=int),
     tiles: wp.array4d(dtype=int),
+    lights: wp.array3d(dtype=float),
+    codes: wp.array(dtype=wp.uint8),
     size: int,
     cone: float,
     ids: wp.array3d(dtype=wp.int8),
     colors: wp.array3d(dtype=wp.vec3),
     normals: wp.array3d(dtype=wp.vec3),
     touched: wp.array3d(dtype=int),
+    pixels: wp.array4d(dtype=wp.uint8),
 ):
-    """One sample through the middle of each pixel."""
-    b, y, x = wp.tid()
-    row, column = y // TILE, x // TILE
-    ray = view_ray(world.cameras[b], float(x) + 0.5, float(y) + 0.5, float(size))
-    shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
+    """One sample through the middle of each pixel; a thread draws a tile."""
+    b, row, column = wp.tid()
+    camera = world.cameras[b]
     objects = (1 << counts[b]) - 1
-    found, color, n, touch = trace(
-        world, b, ray, tiles[b, row, column, 0], tiles[b, row, column, 1], shaded, objects, cone
-    )
-    ids[b, y, x] = wp.int8(found)
-    colors[b, y, x] = color
-    normals[b, y, x] = n
-    touched[b, y, x] = touch
+    seen, near = tiles[b, row, column, 0], tiles[b, row, column, 1]
+    shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
+    for y in range(row * TILE, wp.min(row * TILE + TILE, size)):
+        for x in range(column * TILE, wp.min(column * TILE + TILE, size)):
+            px, py = float(x) + 0.5, float(y) + 0.5
+            ray = view_ray(camera, px, py, float(size))
+            found = int(GROUND)
+            touch = int(0)
+            color = wp.vec3(0.0, 0.0, 0.0)
+            if seen != 0:
+                found, t = nearest(world, b, camera.eye, ray, seen, -2, cone)
+                if found >= 0:
+                    p = camera.eye + ray * t
+                    local = normal_of(world, b, found, p)
+                    color, touch = object_light(world, b, found, p, local, ray, objects)
+                    normals[b, y, x] = local
+            if found < 0:
+                color, touch = ground_light(world, b, ray, open_light(lights, b, px, py), near, shaded)
+            ids[b, y, x] = wp.int8(found)
+            colors[b, y, x] = color
+            touched[b, y, x] = touch
+            put(codes, pixels, b, y, x, color)
 
 
 @wp.func
-def differs(
-    ids: wp.array3d(dtype=wp.int8),
-    colors: wp.array3d(dtype=wp.vec3),
-    normals: wp.array3d(dtype=wp.vec3),
-    b: int,
-    y: int,
-    x: int,
-    v: int,
-    u: int,
-):
-    """Whether an edge runs between two pixels: another object, another side of it, another colour."""
+def differs(first: wp.vec3, second: wp.vec3):
+    """Whether two colours differ so much that an edge must run between them."""
     edge = int(0)
-    if v >= 0 and u >= 0 and v < ids.shape[1] and u < ids.shape[2]:
-        if ids[b, y, x] != ids[b, v, u]:
+    for k in range(3):
+        if wp.abs(first[k] - second[k]) > 0.12 * (first[k] + second[k]) + 0.01:
             edge = 1
-        else:
-            if wp.dot(normals[b, y, x], normals[b, v, u]) < 0.9:
-                edge = 1
-            first, second = colors[b, y, x], colors[b, v, u]
-            for k in range(3):
-                one, two = wp.min(first[k], 1.0), wp.min(second[k], 1.0)
-                if wp.abs(one - two) > 0.12 * (one + two) + 0.01:
-                    edge = 1
     return edge
 
 
@@ -690,6 +908,8 @@ def refine(
     world: World,
     counts: wp.array(dtype=int),
     tiles: wp.array4d(dtype=int),
+    lights: wp.array3d(dtype=float),
+    codes: wp.array(dtype=wp.uint8),
     size: int,
     side: int,
     everywhere: int,
@@ -701,50 +921,88 @@ def refine(
     influence: wp.array3d(dtype=int),
     pixels: wp.array4d(dtype=wp.uint8),
 ):
-    """Pixels as bytes: the mean of a grid of side x side samples where an edge is near, else the one sample.
+    """Draws again the pixels at edges, as the mean of a grid of side x side samples; a thread draws a tile.
 
-    everywhere: 1 for the grid in each pixel, the reference that the edges' choice is measured against.
-    influence: the objects that a pixel depends on, its neighbours' samples included, as bits.
+    Neighbours in another object, or in another side or colour of the same, make an edge. At the border of an object
+    each sample only asks which object is there, and takes the colour of the pixel, or of a neighbour, that shows it;
+    inside an object, of the one that faces the same way. Where colours differ for another reason, and where no
+    neighbour fits, the sample is drawn in full.
+
+    everywhere: 1 draws every sample of every pixel in full: the reference that this choice is measured against.
+    influence: the objects that a pixel may depend on, its neighbours' samples included, as bits.
     """
-    b, y, x = wp.tid()
-    color = colors[b, y, x]
-    touch = touched[b, y, x]
-    for k in range(4):
-        v, u = y, x
-        if k == 0:
-            v = y - 1
-        elif k == 1:
-            v = y + 1
-        elif k == 2:
-            u = x - 1
-        else:
-            u = x + 1
-        if v >= 0 and u >= 0 and v < size and u < size:
-            touch |= touched[b, v, u]
-    edge = everywhere
-    if side > 1 and edge == 0:
-        edge = (
-            differs(ids, colors, normals, b, y, x, y - 1, x)
-            + differs(ids, colors, normals, b, y, x, y + 1, x)
-            + differs(ids, colors, normals, b, y, x, y, x - 1)
-            + differs(ids, colors, normals, b, y, x, y, x + 1)
-        )
-    total = wp.vec3(wp.min(color[0], 1.0), wp.min(color[1], 1.0), wp.min(color[2], 1.0))
-    if edge > 0:
-        row, column = y // TILE, x // TILE
-        shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
-        objects = (1 << counts[b]) - 1
-        total = wp.vec3(0.0, 0.0, 0.0)
-        for k in range(side * side):
-            fy = (float(k // side) + 0.5) / float(side)
-            fx = (float(k % side) + 0.5) / float(side)
-            ray = view_ray(world.cameras[b], float(x) + fx, float(y) + fy, float(size))
-            _found, sample, _n, more = trace(
-                world, b, ray, tiles[b, row, column, 0], tiles[b, row, column, 1], shaded, objects, cone
-            )
-            total += wp.vec3(wp.min(sample[0], 1.0), wp.min(sample[1], 1.0), wp.min(sample[2], 1.0))
-            touch |= more
-        total = total / float(side * side)
-    influence[b, y, x] = touch
-    for k in range(3):
-        pixels[b, y, x, k] = wp.uint8(encoded(total[k]) * 255.0 + 0.5)
+    b, row, column = wp.tid()
+    camera = world.cameras[b]
+    objects = (1 << counts[b]) - 1
+    seen, near = tiles[b, row, column, 0], tiles[b, row, column, 1]
+    shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
+    for y in range(row * TILE, wp.min(row * TILE + TILE, size)):
+        for x in range(column * TILE, wp.min(column * TILE + TILE, size)):
+            own = int(ids[b, y, x])
+            touch = touched[b, y, x]
+            border, full = int(0), everywhere
+            for k in range(4):
+                v, u = y, x
+                if k == 0:
+                    v = y - 1
+                elif k == 1:
+                    v = y + 1
+                elif k == 2:
+                    v = y
+                    u = x - 1
+                else:
+                    v = y
+                    u = x + 1
+                if v >= 0 and u >= 0 and v < size and u < size:
+                    touch |= touched[b, v, u]
+                    if int(ids[b, v, u]) != own:
+                        border = 1
+                    elif own >= 0:
+                        if wp.dot(normals[b, y, x], normals[b, v, u]) < 0.9:
+                            border = 1
+                        elif differs(colors[b, y, x], colors[b, v, u]) != 0:
+                            full = 1
+            if side > 1 and border + full > 0:
+                total = wp.vec3(0.0, 0.0, 0.0)
+                for k in range(side * side):
+                    px = float(x) + (float(k % side) + 0.5) / float(side)
+                    py = float(y) + (float(k // side) + 0.5) / float(side)
+                    ray = view_ray(camera, px, py, float(size))
+                    found, t = nearest(world, b, camera.eye, ray, seen, -2, cone)
+                    color = wp.vec3(0.0, 0.0, 0.0)
+                    known = int(0)
+                    local = wp.vec3(0.0, 0.0, 0.0)
+                    p = camera.eye + ray * t
+                    if found >= 0:
+                        local = normal_of(world, b, found, p)
+                    if full == 0:
+                        best = float(0.9)
+                        for i in range(5):
+                            v, u = y, x
+                            if i == 1:
+                                v = wp.max(y - 1, 0)
+                            elif i == 2:
+                                v = wp.min(y + 1, size - 1)
+                            elif i == 3:
+                                u = wp.max(x - 1, 0)
+                            elif i == 4:
+                                u = wp.min(x + 1, size - 1)
+                            if int(ids[b, v, u]) == found:
+                                like = float(1.0)
+                                if found >= 0:
+                                    like = wp.dot(local, normals[b, v, u])
+                                if like > best:
+                                    best = like
+                                    color = colors[b, v, u]
+                                    known = 1
+                    if known == 0:
+                        more = int(0)
+                        if found >= 0:
+                            color, more = object_light(world, b, found, p, local, ray, objects)
+                        else:
+                            open = open_light(lights, b, px, py)
+                            color, more = ground_light(world, b, ray, open, near, shaded)
+                        touch |= more
+                    total += color
+                put(codes, pixels, b, y, x, total / float(side * side))
+            influence[b, y, x] = touch

@@ -34,7 +34,9 @@ _PER_OBJECT = 3  # uniform numbers for each object: size, turn, brightness
 _GAP = 0.012  # least distance of two objects' outer circles, as a share of the square's side
 _BATCH_PIXELS = 1 << 19
 _GROUND = 0.36  # share of the light that the ground sends back
+_AMBIENT = 0.28  # light from all around
 _BACKDROP = 0.62  # linear light of the far ground
+_NUM_CODES = 8192  # the first of which are 0.4 of a byte apart
 _DEFAULTS = {
     "color": "gray",
     "shape": "cube",
@@ -164,13 +166,15 @@ class ClevrRenderer:
         world, counts = buffers.world(setting)
         cone = float(np.linalg.norm(setting.look.right[0])) / size
         grid, samples = -(-size // 8), samples or self.picture.clevr.samples
+        launch(kernels.light_ground, (n, grid + 1, grid + 1), [world, size], [buffers.lights])
         launch(kernels.find_tiles, (n, grid, grid), [world, counts, size], [buffers.tiles])
+        scene = [world, counts, buffers.tiles, buffers.lights, buffers.codes, size]
         first = [buffers.ids, buffers.colors, buffers.normals, buffers.touched]
-        launch(kernels.cast, (n, size, size), [world, counts, buffers.tiles, size, cone], first)
+        launch(kernels.cast, (n, grid, grid), [*scene, cone], [*first, buffers.pixels])
         launch(
             kernels.refine,
-            (n, size, size),
-            [world, counts, buffers.tiles, size, samples, int(everywhere), cone, *first],
+            (n, grid, grid),
+            [*scene, samples, int(everywhere), cone, *first],
             [buffers.influence, buffers.pixels],
         )
         return Pictures(buffers.pixels.numpy()[:n], buffers.ids.numpy()[:n], buffers.influence.numpy()[:n])
@@ -230,6 +234,8 @@ class _Buffers:
             self.touched = wp.empty(shape, dtype=int)
             self.influence = wp.empty(shape, dtype=int)
             self.pixels = wp.empty((*shape, 3), dtype=wp.uint8)
+            self.lights = wp.empty((batch, grid + 1, grid + 1), dtype=float)
+            self.codes = wp.array(_codes(), dtype=wp.uint8)
             self._surfaces = _structures(kernels.Surface, [astuple(material) for material in MATERIALS.values()])
             self._profiles: wp.array = wp.array(profile_table(), dtype=float)
             tiles = np.stack([np.pad(tile, ((0, 1), (0, 1)), mode="wrap") for tile in PATTERNS.values()])
@@ -240,8 +246,8 @@ class _Buffers:
         look = setting.look
         n, num_lights = look.strengths.shape
         lights: Any = np.zeros((n, num_lights), dtype=_dtype(kernels.Light))
-        lights["place"], lights["color"] = look.places, look.strengths[..., None]
-        lights["reference"], lights["spread"] = (look.places**2).sum(axis=-1), look.spreads
+        lights["place"], lights["spread"] = look.places, look.spreads
+        lights["strength"] = look.strengths * (look.places**2).sum(axis=-1)
         cameras: Any = np.zeros(n, dtype=_dtype(kernels.Camera))
         for name in ("eye", "forward", "right", "up"):
             cameras[name] = getattr(look, name)
@@ -250,7 +256,7 @@ class _Buffers:
         world.lights = wp.array(lights, dtype=kernels.Light, device=DEVICE)
         world.things = wp.array(setting.things, dtype=kernels.Thing, device=DEVICE)
         world.surfaces, world.profiles, world.patterns = self._surfaces, self._profiles, self._patterns
-        world.num_lights, world.ground, world.backdrop = num_lights, _GROUND, _BACKDROP
+        world.num_lights, world.ambient, world.ground, world.backdrop = num_lights, _AMBIENT, _GROUND, _BACKDROP
         return world, wp.array(setting.counts, dtype=int, device=DEVICE)
 
 
@@ -278,6 +284,13 @@ def _uniform_rows(seed: int, split: str, purpose: str, numbers: np.ndarray, widt
 def _linear(srgb: np.ndarray) -> np.ndarray:
     """Linear light of sRGB values, both in 0..1."""
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _codes() -> np.ndarray:
+    """uint8 [_NUM_CODES]: the sRGB byte of linear light i / (_NUM_CODES - 1)."""
+    linear = np.linspace(0, 1, _NUM_CODES)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(255 * srgb).astype(np.uint8)
 
 
 def _other_tone(color: np.ndarray) -> np.ndarray:
