@@ -234,9 +234,8 @@ def fish() -> Polygons:
 
 
 def leaf() -> Polygons:
-    blade = [_arc(1.15, 182, 250, (0.86, 0.54), 16), _arc(1.15, 2, 70, (-0.68, -0.54), 16)]
-    stem = np.array([[-0.28, 0.5], [-0.66, 0.92], [-0.8, 0.78], [-0.42, 0.36]])
-    return _fitted(np.concatenate([blade[0], blade[1], stem]))
+    upright = _mirrored([(0.0, -0.8)], _arc(0.94, -56, 52, (-0.5, 0.0), 16), [(0.06, 1.2)])
+    return _fitted(upright @ np.array([[1.0, 1.0], [-1.0, 1.0]]))
 
 
 def oval() -> Polygons:
