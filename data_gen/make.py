@@ -61,7 +61,7 @@ def make_dataset(data: DataConfig) -> Path:
 
 
 def preview(data: DataConfig) -> dict[str, Any]:
-    """What `make_dataset` would make, {path, hash, complete, config}, with all its checks and without writing."""
+    """What `make_dataset` would make, {path, hash, complete, num_shards, config}, with its checks, without writing."""
     folder = config.dataset_folder(data)
     complete = _is_complete(folder, data)
     Recipe(data).check()
@@ -69,6 +69,7 @@ def preview(data: DataConfig) -> dict[str, Any]:
         "path": str(folder),
         "hash": config.config_hash(data),
         "complete": complete,
+        "num_shards": len(plan(data)),
         "config": configs.identity_dict(data),
     }
 
