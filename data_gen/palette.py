@@ -91,7 +91,7 @@ def pictures(style: str, concept: str) -> Iterator[np.ndarray]:
     scenes = Scenes(space, np.arange(num)[:, None], np.full((num, 1, 2), 0.5, dtype=np.float32))
     scales = size_scales(values) if concept == "size" else [1.0] * num
     for (pixels, drawn), scale in zip(renderer.draw(scenes, "val", 0), scales):
-        yield np.rint(255 * crop(pixels, drawn[0], _CELL - 4, wider=1.25 / scale)).astype(np.uint8)
+        yield np.rint(255 * crop(pixels, drawn[0], _CELL - 4, wider=1.4 / scale)).astype(np.uint8)
 
 
 def report(style: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ from data_gen.render.colors import COLORS, second_tone
 from data_gen.render.drawn import Drawn
 from data_gen.render.patterns import TILE, blurred
 from data_gen.render.shapes import SHAPES
-from data_gen.render.tables import ORIENTATIONS, check_orientations, default_object_size, size_scales
+from data_gen.render.tables import check_orientations, default_object_size, quarter_turns, size_scales
 from dualenc.scenes import ConceptSpace, Scenes, uniform
 
 _OVERSAMPLE = 4
@@ -34,7 +34,6 @@ _DEFAULTS = {  # of a concept that the space does not have
     "shape": "circle",
     "size": "large",
     "pattern": "plain",
-    "orientation": "upward",
 }
 
 
@@ -60,6 +59,7 @@ class FlatRenderer:
         self.diameter = picture.object_size or default_object_size(max_objects)
         self._mask_size = math.ceil(self.diameter * picture.size) + 2
         check_orientations("flat", space.to_dict())
+        self._quarters = quarter_turns("flat", space.to_dict(), _DEFAULTS["shape"])
         shapes = [SHAPES[name] for name in self._names("shape")]
         self._polygons = [shape.polygons() for shape in shapes]
         self._max_turns = np.minimum([shape.max_turn for shape in shapes], picture.rotation)
@@ -117,7 +117,7 @@ class FlatRenderer:
         shape = self._column("shape", values)
         color = np.array([COLORS[name] for name in self._names("color")])[self._column("color", values)]
         scale = np.array(size_scales(self._names("size")))[self._column("size", values)]
-        quarters = np.array([ORIENTATIONS["flat"][name] for name in self._names("orientation")])
+        quarters = self._quarters[shape, self._column("orientation", values)]
         side = self.picture.size
         radius = self.diameter / 2 * side * scale * (1 - self.picture.size_jitter * jitter[:, 0])
         light = 1 + self.picture.color_jitter * (2 * jitter[:, 2] - 1)
@@ -131,7 +131,7 @@ class FlatRenderer:
             second=np.rint(second_tone(color)).astype(np.uint16),
             pattern=self._column("pattern", values),
             radius=radius,
-            turn=turn + np.pi / 2 * quarters[self._column("orientation", values)],
+            turn=turn + np.pi / 2 * quarters,
             corner=corner,
             center=place - corner,
         )

@@ -416,6 +416,11 @@ def boot() -> Polygons:
     return _fitted(np.array(points))
 
 
+def chair() -> Polygons:
+    back = [(-0.65, -1.0), (-0.35, -1.0), (-0.35, -0.05), (0.65, -0.05), (0.65, 0.95), (0.38, 0.95), (0.38, 0.28)]
+    return _fitted(np.array([*back, (-0.38, 0.28), (-0.38, 0.95), (-0.65, 0.95)]))
+
+
 def butterfly() -> Polygons:
     wing = [
         (0.08, -0.25),

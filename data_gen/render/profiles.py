@@ -112,6 +112,7 @@ _OUTLINES = (
     outlines.car,
     outlines.hat,
     outlines.boot,
+    outlines.chair,
     outlines.butterfly,
     outlines.bird,
     outlines.flag,

@@ -18,12 +18,13 @@ class Shape:
     """One flat shape.
 
     profile: name in PROFILES. max_turn: the largest angle, in degrees to either side, by which it may be turned.
-    orients: whether its four quarter turns, each within max_turn, look different.
+    orients: whether its four quarter turns, each within max_turn, look different. heading: its orientation as drawn.
     """
 
     profile: str
     max_turn: float
     orients: bool = False
+    heading: str = "upward"
 
     @property
     def polygons(self) -> Callable[[], Polygons]:
@@ -43,6 +44,7 @@ class Solid:
     height: as above, full length; unused by revolve. rounding: radius of rounded edges; the outer measures stay.
     max_turn: largest free turn around the vertical axis, in degrees to either side.
     orients: whether quarter turns around the vertical axis, each within max_turn, look different.
+    heading: its orientation as drawn.
     """
 
     profile: str
@@ -52,6 +54,7 @@ class Solid:
     max_turn: float = 180.0
     top: float = 1.0
     orients: bool = False
+    heading: str = "backward"
 
 
 SHAPES: dict[str, Shape] = {
@@ -62,7 +65,7 @@ SHAPES: dict[str, Shape] = {
     "cross": Shape("cross", 15),
     "heart": Shape("heart", 20, orients=True),
     "ring": Shape("ring", 180),
-    "crescent": Shape("crescent", 30, orients=True),
+    "crescent": Shape("crescent", 30, orients=True, heading="rightward"),
     "diamond": Shape("diamond", 15),
     "arrow": Shape("arrow", 30, orients=True),
     "hourglass": Shape("hourglass", 20),
@@ -75,8 +78,8 @@ SHAPES: dict[str, Shape] = {
     "gear": Shape("gear", 180),
     "arch": Shape("arch", 20, orients=True),
     "trident": Shape("trident", 20, orients=True),
-    "axe": Shape("axe", 20, orients=True),
-    "bird": Shape("bird", 20, orients=True),
+    "axe": Shape("axe", 20, orients=True, heading="leftward"),
+    "bird": Shape("bird", 20, orients=True, heading="leftward"),
     "asterisk": Shape("asterisk", 10),
     "sun": Shape("sun", 180),
     "comb": Shape("comb", 20, orients=True),
@@ -85,25 +88,25 @@ SHAPES: dict[str, Shape] = {
     "propeller": Shape("propeller", 20),
     "eye": Shape("eye", 20),
     "butterfly": Shape("butterfly", 20, orients=True),
-    "pie": Shape("pie", 20, orients=True),
+    "pie": Shape("pie", 20, orients=True, heading="rightward"),
     "plane": Shape("plane", 20, orients=True),
-    "stairs": Shape("stairs", 20, orients=True),
+    "stairs": Shape("stairs", 20, orients=True, heading="rightward"),
     "bone": Shape("bone", 20),
     "mushroom": Shape("mushroom", 20, orients=True),
-    "leaf": Shape("leaf", 20, orients=True),
+    "leaf": Shape("leaf", 20),
     "snake": Shape("snake", 20),
-    "flag": Shape("flag", 20, orients=True),
+    "flag": Shape("flag", 20, orients=True, heading="rightward"),
     "lock": Shape("lock", 20, orients=True),
     "bulb": Shape("bulb", 20, orients=True),
-    "car": Shape("car", 20, orients=True),
+    "car": Shape("car", 20, orients=True, heading="leftward"),
     "frame": Shape("frame", 15),
     "cat": Shape("cat", 20, orients=True),
-    "puzzle": Shape("puzzle", 20, orients=True),
+    "puzzle": Shape("puzzle", 20),
     "crown": Shape("crown", 20, orients=True),
     "castle": Shape("castle", 20, orients=True),
-    "key": Shape("key", 20, orients=True),
+    "key": Shape("key", 20, orients=True, heading="rightward"),
     "house": Shape("house", 20, orients=True),
-    "fish": Shape("fish", 20, orients=True),
+    "fish": Shape("fish", 20, orients=True, heading="leftward"),
     "hook": Shape("hook", 20, orients=True),
 }
 
@@ -122,29 +125,29 @@ SOLIDS: dict[str, Solid] = {
     "mushroom": Solid("mushroom", "revolve", rounding=0.0),
     "ring": Solid("ring", "stand", height=0.4, max_turn=25),
     "goblet": Solid("goblet", "revolve", rounding=0.0),
-    "arrow": Solid("arrow", "stand", height=0.5, max_turn=25),
+    "arrow": Solid("arrow", "extrude", height=0.5, max_turn=25, orients=True),
     "hourglass": Solid("hourglass", "revolve", rounding=0.0),
     "gear": Solid("gear", "stand", height=0.5, max_turn=25),
     "diamond": Solid("diamond", "revolve", rounding=0.0),
-    "crescent": Solid("crescent", "stand", height=0.5, max_turn=25),
+    "crescent": Solid("crescent", "extrude", height=0.5, max_turn=25, orients=True, heading="rightward"),
     "dome": Solid("dome", "revolve", rounding=0.0),
     "house": Solid("house", "stand", height=0.8, max_turn=25),
     "tree": Solid("tree", "revolve", rounding=0.0),
     "arch": Solid("arch", "stand", height=0.5, max_turn=25),
     "pawn": Solid("pawn", "revolve", rounding=0.0),
-    "stairs": Solid("stairs", "stand", height=1.0, max_turn=25),
+    "stairs": Solid("stairs", "stand", height=1.0, max_turn=25, orients=True, heading="rightward"),
     "bell": Solid("bell", "revolve", rounding=0.0),
     "wheel": Solid("wheel", "stand", height=0.3, max_turn=25),
-    "chevron": Solid("chevron", "stand", height=0.5, max_turn=25),
+    "chevron": Solid("chevron", "extrude", height=0.5, max_turn=25, orients=True),
     "hat": Solid("hat", "revolve", rounding=0.0),
-    "magnet": Solid("magnet", "stand", height=0.5, max_turn=25),
+    "magnet": Solid("magnet", "extrude", height=0.5, max_turn=25, orients=True),
     "car": Solid("car", "stand", height=0.8, max_turn=25),
     "anchor": Solid("anchor", "stand", height=0.4, max_turn=25),
     "fish": Solid("fish", "stand", height=0.4, max_turn=25),
     "bird": Solid("bird", "stand", height=0.4, max_turn=25),
     "cat": Solid("cat", "stand", height=0.5, max_turn=25),
     "butterfly": Solid("butterfly", "stand", height=0.3, max_turn=25),
-    "plane": Solid("plane", "stand", height=0.3, max_turn=25),
+    "plane": Solid("plane", "extrude", height=0.45, max_turn=25, orients=True),
     "key": Solid("key", "stand", height=0.3, max_turn=25),
     "bone": Solid("bone", "stand", height=0.5, max_turn=25),
     "flag": Solid("flag", "stand", height=0.3, max_turn=25),
@@ -155,7 +158,7 @@ SOLIDS: dict[str, Solid] = {
     "propeller": Solid("propeller", "stand", height=0.4, max_turn=25),
     "boat": Solid("boat", "stand", height=0.4, max_turn=25),
     "leaf": Solid("leaf", "stand", height=0.3, max_turn=25),
-    "puzzle": Solid("puzzle", "stand", height=0.5, max_turn=25),
-    "hook": Solid("hook", "stand", height=0.4, max_turn=25),
+    "boot": Solid("boot", "stand", height=0.6, max_turn=25, orients=True, heading="rightward"),
+    "chair": Solid("chair", "stand", height=0.9, max_turn=25, orients=True, heading="rightward"),
     "castle": Solid("castle", "stand", height=0.6, max_turn=25),
 }

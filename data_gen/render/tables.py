@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from data_gen.render.colors import COLORS
 from data_gen.render.materials import MATERIALS
 from data_gen.render.patterns import PATTERNS
@@ -11,8 +13,7 @@ from dualenc.errors import InputError
 
 # Diameters in units of "large". A space's largest size fills the room of one object: see `size_scales`.
 SIZES: dict[str, float] = {"small": 0.6, "large": 1.0, "medium": 0.78, "tiny": 0.46, "huge": 1.28}
-# Clockwise quarter turns: flat, on the screen; 3-D, seen from above. As drawn, the top of an outline points upward or,
-# lying on the ground, backward, away from the viewer.
+# Clockwise quarter turns, on the screen or seen from above, from upward or backward (away from the viewer).
 ORIENTATIONS: dict[str, dict[str, int]] = {
     "flat": {"upward": 0, "rightward": 1, "downward": 2, "leftward": 3},
     "clevr": {"leftward": 3, "rightward": 1, "forward": 2, "backward": 0},
@@ -51,6 +52,17 @@ def check_orientations(style: str, concepts: Mapping[str, Sequence[str]]) -> Non
             f"concepts.orientation: {', '.join(refused)} may look the same in two orientations; "
             f"leave them out of concepts.shape, and use {', '.join(allowed)}"
         )
+
+
+def quarter_turns(style: str, concepts: Mapping[str, Sequence[str]], default_shape: str) -> np.ndarray:
+    """int64 [V, W]: clockwise quarter turns that give shape v orientation w; zeros [V, 1] where none is asked for."""
+    table: Mapping[str, Shape | Solid] = SHAPES if style == "flat" else SOLIDS
+    shapes = [table[name] for name in concepts.get("shape", [default_shape])]
+    if "orientation" not in concepts:
+        return np.zeros((len(shapes), 1), dtype=np.int64)
+    quarters = ORIENTATIONS[style]
+    asked = np.array([quarters[name] for name in concepts["orientation"]])
+    return asked - np.array([[quarters[shape.heading]] for shape in shapes])
 
 
 def size_scales(sizes: Sequence[str]) -> list[float]:

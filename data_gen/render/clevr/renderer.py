@@ -27,7 +27,7 @@ from data_gen.render.drawn import Drawn
 from data_gen.render.materials import MATERIALS
 from data_gen.render.patterns import PATTERNS
 from data_gen.render.shapes import SOLIDS
-from data_gen.render.tables import ORIENTATIONS, default_object_size, size_scales
+from data_gen.render.tables import check_orientations, default_object_size, quarter_turns, size_scales
 from dualenc.scenes import MAX_OBJECTS_OF_SCENE, ConceptSpace, Scenes, uniform
 
 _PER_OBJECT = 3  # uniform numbers for each object: size, turn, brightness
@@ -43,7 +43,6 @@ _DEFAULTS = {
     "size": "large",
     "material": "rubber",
     "pattern": "plain",
-    "orientation": "backward",
 }
 
 
@@ -64,6 +63,7 @@ class ClevrRenderer:
     """Draws scenes of a concept space whose concepts are among color, shape, size, material, pattern, orientation."""
 
     def __init__(self, space: ConceptSpace, picture: PictureConfig, *, max_objects: int, seed: int) -> None:
+        check_orientations("clevr", space.to_dict())
         self.space, self.picture, self.seed = space, picture, seed
         self.diameter = picture.object_size or default_object_size(max_objects)
         self._least_visible = max(1, round(picture.clevr.min_visible * picture.size**2))
@@ -137,12 +137,13 @@ class ClevrRenderer:
         slots = _uniform_rows(self.seed, split, "slots", numbers, _PER_OBJECT * MAX_OBJECTS_OF_SCENE)
         slots = slots.reshape(n, MAX_OBJECTS_OF_SCENE, _PER_OBJECT)[:, :m]
         tables, values = self._tables, np.maximum(scenes.values, 0)
-        solid: Any = tables.solids[tables.column("shape", values)]
+        shape = tables.column("shape", values)
+        solid: Any = tables.solids[shape]
         diameter = self.diameter * SIDE * tables.scales[tables.column("size", values)]
         diameter = diameter * (1 - self.picture.size_jitter * slots[..., 0])
         radius = diameter / 2 * solid["unit"]
         turn = np.minimum(solid["max_turn"], self.picture.rotation) * (2 * slots[..., 1] - 1)
-        yaw = np.radians(turn + 90.0 * tables.turns[tables.column("orientation", values)])
+        yaw = np.radians(turn + 90.0 * tables.turns[shape, tables.column("orientation", values)])
         bright = 1 + self.picture.color_jitter * (2 * slots[..., 2] - 1)
         places = np.nan_to_num(scenes.positions.astype(np.float64)) - 0.5
         things: Any = np.zeros((n, m), dtype=_dtype(kernels.Thing))
@@ -202,7 +203,7 @@ class _Tables:
         self.space = space
         self.colors = np.array([COLORS[name] for name in self._names("color")], dtype=np.float64) / 255
         self.scales = np.array(size_scales(self._names("size")))
-        self.turns = np.array([ORIENTATIONS["clevr"][name] for name in self._names("orientation")])
+        self.turns = quarter_turns("clevr", space.to_dict(), _DEFAULTS["shape"])
         self.patterns = np.array([list(PATTERNS).index(name) for name in self._names("pattern")])
         self.materials = np.array([list(MATERIALS).index(name) for name in self._names("material")])
         solids = [solid_numbers(SOLIDS[name]) for name in self._names("shape")]
