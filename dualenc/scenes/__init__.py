@@ -16,8 +16,7 @@ from dualenc.scenes.forms import negated as negated
 from dualenc.scenes.forms import stack_forms as stack_forms
 from dualenc.scenes.language import TEMPLATES as TEMPLATES
 from dualenc.scenes.language import Grammar as Grammar
-from dualenc.scenes.language import Tokenizer as Tokenizer
-from dualenc.scenes.language import words as words
+from dualenc.scenes.language import Language as Language
 from dualenc.scenes.limits import MAX_OBJECTS_OF_SCENE as MAX_OBJECTS_OF_SCENE
 from dualenc.scenes.limits import check_scene_size as check_scene_size
 from dualenc.scenes.limits import keys_under as keys_under
@@ -30,10 +29,13 @@ from dualenc.scenes.relations import relation_numbers as relation_numbers
 from dualenc.scenes.relations import relation_table as relation_table
 from dualenc.scenes.relations import relations_of as relations_of
 from dualenc.scenes.sampling import SceneSampler as SceneSampler
+from dualenc.scenes.sentences import Sentence as Sentence
 from dualenc.scenes.split import OOD as OOD
 from dualenc.scenes.split import TRAIN as TRAIN
 from dualenc.scenes.split import VAL_OOD as VAL_OOD
 from dualenc.scenes.split import ObjectSplit as ObjectSplit
+from dualenc.scenes.tokenizer import Tokenizer as Tokenizer
+from dualenc.scenes.tokenizer import words as words
 from dualenc.scenes.truth import MAX_RELATIONS as MAX_RELATIONS
 from dualenc.scenes.truth import truth as truth
 from dualenc.scenes.truth import truth_of_own as truth_of_own

@@ -1,69 +1,203 @@
-"""The language of scenes: a small grammar with a closed vocabulary, logical forms, and a word-level tokenizer.
+"""The language of scenes: a small grammar with a closed vocabulary, into logical forms and back.
 
-A logical form is an int32 array [K, 1 + C], one row for each conjunct: column 0 is its kind (NONE pads, EXISTS says
-"there is such an object"), the others the value index of each concept, ANY where the words leave it open.
+Without options it lists objects in full or in part ("a red cube, something blue and a green cone"). A `Language` adds
+relations ("a red cube left of a blue ball"), numbers ("two red cubes", which are exactly two), negation ("a red cube
+but no blue ball", "a cube that is not red") and synonyms, and with each the words that it needs. Whatever the grammar
+says, it reads back as the same form (`dualenc.scenes.forms`), and it reads nothing else.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from dualenc.errors import InputError
 from dualenc.scenes.concepts import ConceptSpace
-from dualenc.scenes.forms import ANY, EXISTS, NONE
+from dualenc.scenes.forms import ABSENT, ANY, EXACTLY, EXISTS, NONE, RELATION, is_exactly, negated
+from dualenc.scenes.lexicon import NUMBERS, RELATION_SYNONYMS, article, plural, synonyms_of
+from dualenc.scenes.relations import RELATIONS, relations_of
+from dualenc.scenes.sentences import Sentence
+from dualenc.scenes.tokenizer import words
 
 NOUN_CONCEPT = "shape"  # the concept whose values are nouns; a space without it calls every object an "object"
 TEMPLATES = ("{}", "there is {}", "a picture of {}", "a scene with {}")
 
-_TOKEN = re.compile(r"[^\s,]+|,")
+_PREFIXES = [words(template.format("")) for template in TEMPLATES]
+
+_Words = Mapping[str, str]  # a value or relation -> another word for it
 
 
-def words(text: str) -> list[str]:
-    """The words of a text; a comma is a word."""
-    return _TOKEN.findall(text)
+@dataclass(frozen=True)
+class Language:
+    """What a grammar can say beyond lists of objects.
+
+    relations: the style whose relations it knows, "flat" or "clevr", or None; counting: numbers and plurals; negation:
+    absent objects and values; synonyms: other words for values and relations. Whatever is off has no words in the
+    vocabulary.
+    """
+
+    relations: str | None = None
+    counting: bool = False
+    negation: bool = False
+    synonyms: bool = False
+
+    def __post_init__(self) -> None:
+        if self.relations is not None:
+            relations_of(self.relations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Language":
+        """The inverse of `to_dict`; InputError for anything else."""
+        kinds = {"relations": str | None, "counting": bool, "negation": bool, "synonyms": bool}
+        if set(plain) != {field.name for field in fields(cls)} or not all(
+            isinstance(plain[name], kind) for name, kind in kinds.items()
+        ):
+            raise InputError(f"language: {dict(plain)} is no language; give {', '.join(kinds)}")
+        return cls(**plain)
 
 
 class Grammar:
     """Captions and queries about the objects of one concept space.
 
     Full captions list objects ("a red cube, a blue ball and a green cone") inside one of TEMPLATES. Queries are
-    canonical, one for each object ("a red cube") and one for each value ("something red", "a cube").
+    canonical, one for each object ("a red cube") and one for each value ("something red", "a cube"). What else can be
+    said is up to the language. InputError where a value's name, or its plural, is a word of the grammar.
     """
 
-    def __init__(self, space: ConceptSpace) -> None:
-        self.space = space
+    def __init__(self, space: ConceptSpace, language: Language | None = None) -> None:
+        self.space, self.language = space, language or Language()
         self._noun = space.names.index(NOUN_CONCEPT) if NOUN_CONCEPT in space.names else None
         self._adjectives = [k for k in range(space.num_concepts) if k != self._noun]
         self._value_of = {word: (k, v) for k, values in enumerate(space.values) for v, word in enumerate(values)}
+        self.relations = relations_of(self.language.relations) if self.language.relations else ()
         for word in self._function_words:
             if word in self._value_of:
                 name = space.names[self._value_of[word][0]]
                 raise InputError(f"concepts.{name}: {word!r} is a word of the grammar; use another name for this value")
+        self._check_plurals()
 
     @cached_property
     def _function_words(self) -> list[str]:
-        templates = [word for template in TEMPLATES for word in words(template.format(""))]
-        return list(dict.fromkeys(["a", "an", "and", ",", "something", "object", *templates]))
+        templates = [word for prefix in _PREFIXES for word in prefix]
+        said = ["a", "an", "and", ",", "something", "object", *templates]
+        for relation in self.relations:
+            said += words(RELATION_SYNONYMS.get(relation, relation) if self.language.synonyms else relation)
+        if self.language.counting:
+            said += [*NUMBERS, "objects", "thing", "things"]
+        if self.language.negation:
+            said += ["but", "no", "nothing", "that", "is", "not", *(["are"] if self.language.counting else [])]
+        return list(dict.fromkeys(said))
+
+    @cached_property
+    def _plurals(self) -> dict[str, str]:
+        """Noun -> plural, of the space's own nouns; empty in a language without numbers."""
+        if self._noun is None or not self.language.counting:
+            return {}
+        return {noun: plural(noun) for noun in self.space.values[self._noun]}
+
+    @cached_property
+    def _value_or_plural(self) -> dict[str, tuple[int, int]]:
+        """Every word for a value that is no synonym -> concept and value."""
+        return {**{word: self._value_of[noun] for noun, word in self._plurals.items()}, **self._value_of}
+
+    def _check_plurals(self) -> None:
+        for noun, word in self._plurals.items():
+            others = [other for other in self._plurals if other != noun]
+            taken = {*self._function_words, *self._value_of, *(self._plurals[other] for other in others)} - {noun}
+            if word in taken:
+                raise InputError(
+                    f"concepts.{NOUN_CONCEPT}: {word!r}, the plural of {noun!r}, means something else too; use another "
+                    "name for this value"
+                )
+
+    @cached_property
+    def synonyms(self) -> dict[str, tuple[str, ...]]:
+        """Value or relation -> other words for it, such that every word means one thing."""
+        if not self.language.synonyms:
+            return {}
+        reserved = {*self._function_words, *self._value_of, *self._plurals.values()}
+        found = synonyms_of(self._value_of, reserved)
+        for relation in self.relations:
+            if relation in RELATION_SYNONYMS:
+                found[relation] = (RELATION_SYNONYMS[relation],)
+        return found
+
+    @cached_property
+    def _meaning(self) -> dict[str, str]:
+        """Every other word for a value, and its plural -> the word that `text` uses by itself."""
+        found: dict[str, str] = {}
+        for value, others in self.synonyms.items():
+            if value in self._value_of:
+                found |= dict.fromkeys(others, value)
+                if value in self._plurals:
+                    found |= {plural(other): self._plurals[value] for other in others}
+        return found
 
     @cached_property
     def vocabulary(self) -> list[str]:
         """Every word the grammar can say, function words first."""
-        return [*self._function_words, *self._value_of]
+        return list(dict.fromkeys([*self._function_words, *self._value_of, *self._plurals.values(), *self._meaning]))
+
+    def max_words(self, num_rows: int) -> int:
+        """No text that says this many rows has more words; templates and separators included."""
+        per_row = self.space.num_concepts + 2  # an article or number, "object" and the values
+        if self.language.negation:
+            per_row += 2 + 2 * self.space.num_concepts + 1  # "that is", then "and not" each, and "a" before a noun
+        separator = 4 if self.relations else 1
+        return max(map(len, _PREFIXES)) + num_rows * (per_row + separator)
 
     def phrase(self, values: Sequence[int]) -> str:
         """The noun phrase of a (partial) object, values [C] with ANY where left open: "a red cube", "something red"."""
-        adjectives = [self.space.values[k][values[k]] for k in self._adjectives if values[k] != ANY]
-        if self._noun is not None and values[self._noun] != ANY:
-            noun = self.space.values[self._noun][values[self._noun]]
-        elif len(adjectives) == self.space.num_concepts:
-            noun = "object"
+        return self._phrase(EXISTS, values, {})
+
+    def _phrase(self, kind: int, values: Sequence[int], said: _Words) -> str:
+        """The noun phrase of a row, in other words where `said` has them."""
+        space = self.space
+        adjectives = [space.values[k][values[k]] for k in self._adjectives if values[k] >= 0]
+        several = is_exactly(kind) and kind > EXACTLY + 1
+        if said:
+            adjectives = [said.get(word, word) for word in adjectives]
+        if self._noun is not None and values[self._noun] >= 0:
+            noun = self._noun_word(values[self._noun], said, several)
+        elif len(adjectives) == space.num_concepts:
+            noun = "objects" if several else "object"
+        elif is_exactly(kind):
+            noun = "things" if several else "thing"
         else:
-            return " ".join(["something", *adjectives])
-        described = " ".join([*adjectives, noun])
-        return f"{'an' if described[0] in 'aeiou' else 'a'} {described}"
+            noun = ""
+        described = [*adjectives, noun] if noun else adjectives
+        if is_exactly(kind):
+            head = [NUMBERS[kind - EXACTLY - 1]]
+        elif kind == ABSENT:
+            head = ["no" if noun else "nothing"]
+        else:
+            head = [article(described[0]) if noun else "something"]
+        return " ".join([*head, *described, *self._denied(values, said, several)])
+
+    def _noun_word(self, value: int, said: _Words, several: bool) -> str:
+        assert self._noun is not None
+        noun = self.space.values[self._noun][value]
+        if several:
+            return plural(said[noun]) if noun in said else self._plurals[noun]
+        return said.get(noun, noun)
+
+    def _denied(self, values: Sequence[int], said: _Words, several: bool) -> list[str]:
+        """The words after the noun: "that is not red and not a cube"."""
+        if min(values) >= ANY:
+            return []
+        denied = [self.space.values[k][negated(values[k])] for k in self._adjectives if values[k] < ANY]
+        denied = [said.get(word, word) for word in denied]
+        if self._noun is not None and values[self._noun] < ANY:
+            noun = self._noun_word(negated(values[self._noun]), said, several)
+            denied.append(noun if several else f"{article(noun)} {noun}")
+        return ["that", "are" if several else "is", "not", " and not ".join(denied)]
 
     def object_query(self, object_id: int) -> str:
         """The canonical query of an object."""
@@ -84,8 +218,52 @@ class Grammar:
 
     def caption(self, phrases: Sequence[str], template: int = 0) -> str:
         """A caption that lists these noun phrases in this order."""
-        listed = phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
-        return TEMPLATES[template].format(listed)
+        return TEMPLATES[template].format(_listed(phrases))
+
+    def say(self, form: np.ndarray, template: int = 0) -> str:
+        """The text of a form [K, 1 + C]; see `text`."""
+        rows = tuple(tuple(row) for row in np.asarray(form).tolist() if row[0] != NONE)
+        return self.text(Sentence(rows, template))
+
+    def text(self, sentence: Sentence) -> str:
+        """A sentence as text. InputError for what the language has no words for."""
+        self._check_sayable(sentence)
+        said = dict(sentence.synonyms)
+        present: list[str] = []
+        absent: list[str] = []
+        for group in sentence.groups:
+            parts = []
+            for number in group:
+                kind, *values = sentence.rows[number]
+                if kind >= RELATION:
+                    relation = RELATIONS[kind - RELATION]
+                    parts.append(said.get(relation, relation))
+                parts.append(self._phrase(kind, values, said))
+            (absent if kind == ABSENT else present).append(" ".join(parts))
+        if present and absent and sentence.connective == "but":
+            return TEMPLATES[sentence.template].format(f"{_listed(present)} but {_listed(absent)}")
+        return self.caption([*present, *absent], sentence.template)
+
+    def _check_sayable(self, sentence: Sentence) -> None:
+        """InputError where the language lacks the words, or the rows stand in no order of mention."""
+        before, language = NONE, self.language
+        if not sentence.rows:
+            raise InputError("captions: a caption that says nothing has no words; name at least one object")
+        for kind, *values in sentence.rows:
+            if kind >= RELATION and RELATIONS[kind - RELATION] not in self.relations:
+                raise InputError(
+                    f"captions: this language has no words for {RELATIONS[kind - RELATION]!r}; turn on the relations "
+                    "of the style"
+                )
+            if is_exactly(kind) and not language.counting:
+                raise InputError("captions: this language has no words for numbers; turn on counting")
+            if (kind == ABSENT or min(values) < ANY) and not language.negation:
+                raise InputError("captions: this language has no words for what is not; turn on negation")
+            if kind >= RELATION and before != EXISTS and before < RELATION:
+                raise InputError("captions: a relation needs an object before it; name one")
+            if before == ABSENT != kind:
+                raise InputError("captions: what is absent is named last; change the order of the rows")
+            before = kind
 
     def object_forms(self, objects: np.ndarray) -> np.ndarray:
         """int32 [..., K, 1 + C]: the forms that list the objects [..., K] in full; -1 is no object."""
@@ -97,74 +275,111 @@ class Grammar:
         return forms.astype(np.int32)
 
     def parse(self, text: str) -> np.ndarray:
-        """The logical form [K, 1 + C] of a text of this grammar. InputError names what it does not know."""
+        """The logical form int32 [K, 1 + C] of a text of this grammar. InputError names what it does not know.
+
+        The words are read loosely, and what they seem to mean is said again: only what is said back is a sentence."""
         said = words(text)
-        prefixes = [words(template.format("")) for template in TEMPLATES]
-        template = max((t for t, p in enumerate(prefixes) if said[: len(p)] == p), key=lambda t: len(prefixes[t]))
-        body = said[len(prefixes[template]) :]
+        plain = self._in_own_words(said)
+        template = max((t for t, p in enumerate(_PREFIXES) if plain[: len(p)] == p), key=lambda t: len(_PREFIXES[t]))
+        kinds, phrases = self._phrases(plain[len(_PREFIXES[template]) :])
+        rows = tuple(self._row(kind, phrase, text) for kind, phrase in zip(kinds, phrases))
+        try:
+            meant = self.text(Sentence(rows, template, connective="but" if "but" in said else "and"))
+        except InputError:
+            meant = ""
+        if words(meant) != said and not self._same_but_for_synonyms(words(meant), said):
+            example = meant or self.object_query(0)
+            raise InputError(f"caption: {text!r} is no sentence of the grammar; say e.g. {example!r}")
+        return np.array(rows, dtype=np.int32)
+
+    def _same_but_for_synonyms(self, meant: list[str], said: list[str]) -> bool:
+        articles = pairwise(said)
+        right = all(article(following) == word for word, following in articles if word in ("a", "an"))
+        return right and self._in_own_words(meant) == self._in_own_words(said)
+
+    def _in_own_words(self, said: list[str]) -> list[str]:
+        """Without synonyms, and "a" for either article."""
+        plain = ["a" if word == "an" else self._meaning.get(word, word) for word in said]
+        for relation, others in self.synonyms.items():
+            if relation in self.relations:
+                for other in others:
+                    _replace(plain, words(other), words(relation))
+        return plain
+
+    def _phrases(self, body: list[str]) -> tuple[list[int], list[list[str]]]:
+        """What separators and relations part, and what kind of row each part is by them."""
+        kinds, position = [EXISTS], 0
         phrases: list[list[str]] = [[]]
-        for word in body:
-            if word in (",", "and"):
+        while position < len(body):
+            relation = self._relation_at(body, position) if self.relations else None
+            if relation is not None:
+                kinds.append(RELATION + RELATIONS.index(relation))
+                phrases.append([])
+                position += len(words(relation))
+                continue
+            word, following = body[position], body[position + 1 : position + 2]
+            if word in (",", "but") or (word == "and" and following != ["not"]):
+                kinds.append(EXISTS)
                 phrases.append([])
             else:
                 phrases[-1].append(word)
-        rows = [self._parse_phrase(phrase, text) for phrase in phrases]
-        meant = self.caption([self.phrase(row[1:]) for row in rows], template)
-        if words(meant) != said:
-            raise InputError(f"caption: {text!r} is no sentence of the grammar; say e.g. {meant!r}")
-        return np.array(rows, dtype=np.int32)
+            position += 1
+        return kinds, phrases
 
-    def _parse_phrase(self, phrase: list[str], text: str) -> list[int]:
-        row = [EXISTS] + [ANY] * self.space.num_concepts
+    def _relation_at(self, body: list[str], position: int) -> str | None:
+        for relation in self.relations:
+            parts = words(relation)
+            if body[position : position + len(parts)] == parts:
+                return relation
+        return None
+
+    def _row(self, kind: int, phrase: list[str], text: str) -> tuple[int, ...]:
+        row = [kind] + [ANY] * self.space.num_concepts
+        deny = False
         for word in phrase:
-            if word in self._value_of:
-                k, v = self._value_of[word]
-                row[1 + k] = v
+            if word in self._value_or_plural:
+                k, v = self._value_or_plural[word]
+                row[1 + k] = negated(v) if deny else v
             elif word not in self._function_words:
                 raise InputError(f"caption: unknown word {word!r} in {text!r}; the vocabulary is in dataset.json")
-        return row
+            elif word in ("no", "nothing"):
+                row[0] = ABSENT
+            elif word in NUMBERS:
+                row[0] = EXACTLY + NUMBERS.index(word) + 1
+            deny = deny or word == "not"
+        return tuple(row)
 
     def to_logical(self, form: np.ndarray) -> dict[str, Any]:
-        """A form as readable JSON: {"and": [{"exists": {"color": "red"}}, ...]}."""
+        """A form as readable JSON: {"and": [{"exists": {"color": "red"}}, ...]}.
+
+        "absent" stands for ABSENT, "exactly 2" for a number; {"left of": {...}} is an object of which the one before
+        is left; {"color": {"not": "red"}} is any other value.
+        """
         named = []
         for kind, *values in np.asarray(form).tolist():
-            if kind == EXISTS:
-                pairs = zip(self.space.names, self.space.values, values)
-                named.append({"exists": {name: listed[v] for name, listed, v in pairs if v != ANY}})
+            if kind != NONE:
+                named.append({_kind_name(kind): self._concepts(values)})
         return {"and": named}
 
+    def _concepts(self, values: Sequence[int]) -> dict[str, Any]:
+        listed = zip(self.space.names, self.space.values, values)
+        return {name: names[v] if v >= 0 else {"not": names[negated(v)]} for name, names, v in listed if v != ANY}
 
-class Tokenizer:
-    """Words to numbers and nothing else: a closed vocabulary, saved with the dataset."""
 
-    PAD, EOS = 0, 1
-    SPECIAL = ("[PAD]", "[EOS]")
+def _kind_name(kind: int) -> str:
+    if kind >= RELATION:
+        return RELATIONS[kind - RELATION]
+    if is_exactly(kind):
+        return f"exactly {kind - EXACTLY}"
+    return {EXISTS: "exists", ABSENT: "absent"}[kind]
 
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        self.vocabulary = [*self.SPECIAL, *(word for word in vocabulary if word not in self.SPECIAL)]
-        self._ids = {word: i for i, word in enumerate(self.vocabulary)}
 
-    def __len__(self) -> int:
-        return len(self.vocabulary)
+def _listed(phrases: Sequence[str]) -> str:
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, [EOS] last. InputError names the first word that is not in the vocabulary."""
-        try:
-            return [*(self._ids[word] for word in words(text)), self.EOS]
-        except KeyError as error:
-            raise InputError(
-                f"unknown word {error.args[0]!r} in {text!r}; the vocabulary holds {len(self)} words: "
-                f"{' '.join(self.vocabulary[2:12])} ..."
-            ) from None
 
-    def encode_batch(self, texts: Sequence[str]) -> np.ndarray:
-        """int64 [n, T] token ids, padded with [PAD] to the longest text."""
-        rows = [self.encode(text) for text in texts]
-        tokens = np.full((len(rows), max(map(len, rows), default=1)), self.PAD, dtype=np.int64)
-        for i, row in enumerate(rows):
-            tokens[i, : len(row)] = row
-        return tokens
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids, without special tokens."""
-        return " ".join(self.vocabulary[t] for t in tokens if t >= len(self.SPECIAL)).replace(" ,", ",")
+def _replace(said: list[str], old: list[str], new: list[str]) -> None:
+    """Puts `new` wherever `old` stands in `said`; in place."""
+    for position in reversed(range(len(said) - len(old) + 1)):
+        if said[position : position + len(old)] == old:
+            said[position : position + len(old)] = new
