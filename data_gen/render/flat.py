@@ -17,11 +17,11 @@ from PIL import Image, ImageDraw
 
 from data_gen.config import PictureConfig
 from data_gen.render.colors import COLORS, second_tone
-from data_gen.render.drawn import Drawn
+from data_gen.render.drawn import Drawn, scene_numbers, uniform_rows
 from data_gen.render.patterns import TILE, blurred
 from data_gen.render.shapes import SHAPES
 from data_gen.render.tables import check_orientations, default_object_size, quarter_turns, size_scales
-from dualenc.scenes import ConceptSpace, Scenes, uniform
+from dualenc.scenes import ConceptSpace, Scenes
 
 _OVERSAMPLE = 4
 _GAP_PIXELS = 1.5
@@ -80,10 +80,15 @@ class FlatRenderer:
         assert len(scenes) == len(numbers)
         return np.ones(len(scenes), dtype=bool)
 
-    def draw(self, scenes: Scenes, split: str, start: int) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
-        """For scenes number start.. of `split`: uint8 [size, size, 3] pixels, and what is seen of every object."""
+    def shows(self, drawn: list[Drawn]) -> bool:
+        """The verdict of `accepts` on one picture, from what `draw` says of its objects."""
+        return True
+
+    def draw(self, scenes: Scenes, split: str, start: int | np.ndarray) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
+        """For scenes of `split`, number start.. or numbers `start` [n]: uint8 [size, size, 3] pixels, and what is seen
+        of every object."""
         n, m = scenes.objects.shape
-        jitter = uniform(self.seed, split, "picture", start, start + n, 1 + _PER_OBJECT * m)
+        jitter = uniform_rows(self.seed, split, "picture", scene_numbers(start, n), 1 + _PER_OBJECT * m)
         step = max(1, _CANVAS_PIXELS // (m * (self._mask_size * _OVERSAMPLE) ** 2))
         for first in range(0, n, step):
             some = slice(first, first + step)

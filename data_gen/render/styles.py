@@ -25,8 +25,12 @@ class Renderer(Protocol):
     def accepts(self, scenes: Scenes, split: str, numbers: np.ndarray) -> np.ndarray:
         """bool [n]: whether every object of these scenes, number `numbers` [n] of `split`, is whole and seen."""
 
-    def draw(self, scenes: Scenes, split: str, start: int) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
-        """For scenes number start.. of `split`: uint8 [size, size, 3] pixels, and what is seen of every object."""
+    def shows(self, drawn: list[Drawn]) -> bool:
+        """The verdict of `accepts` on one picture, from what `draw` says of its objects."""
+
+    def draw(self, scenes: Scenes, split: str, start: int | np.ndarray) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
+        """For scenes of `split`, number start.. or numbers `start` [n]: uint8 [size, size, 3] pixels, and what is seen
+        of every object."""
 
 
 def make_renderer(style: str, space: ConceptSpace, picture: PictureConfig, *, max_objects: int, seed: int) -> Renderer:
