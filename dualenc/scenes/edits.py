@@ -12,9 +12,10 @@ import numpy as np
 
 from dualenc.errors import InputError
 from dualenc.scenes.arrays import Scenes
+from dualenc.scenes.choices import absent_objects, is_absent, pick
 from dualenc.scenes.language import Grammar
 from dualenc.scenes.random import uniform
-from dualenc.scenes.sampling import distinct, exchange, is_new
+from dualenc.scenes.sampling import exchange, is_new
 from dualenc.scenes.split import TRAIN, ObjectSplit
 from dualenc.scenes.truth import truth_of_own
 
@@ -77,14 +78,14 @@ def _swaps(scenes: Scenes, split: ObjectSplit, draws: np.ndarray, train_only: bo
     left, right = scenes.objects[:, pairs[:, 0]], scenes.objects[:, pairs[:, 1]]
     new_left, new_right = exchange(space, np.maximum(left, 0), np.maximum(right, 0), pairs[:, 2])
     legal = (left >= 0) & (right >= 0) & is_new(left, right, new_left, new_right)
-    legal &= _absent(new_left, scenes) & _absent(new_right, scenes)
+    legal &= is_absent(new_left, scenes) & is_absent(new_right, scenes)
     if train_only:
         legal &= (split.status(new_left) == TRAIN) & (split.status(new_right) == TRAIN)
-    pick, exists = _pick(legal, draws)
-    made = np.stack([np.take_along_axis(new, pick, axis=1) for new in (new_left, new_right)], axis=-1)
+    position, exists = pick(legal, draws)
+    made = np.stack([np.take_along_axis(new, position, axis=1) for new in (new_left, new_right)], axis=-1)
     objects = _widened(scenes, draws.shape[1])
-    np.put_along_axis(objects, pairs[pick][..., :2], made, axis=2)
-    return objects, made, pairs[pick][..., 2], exists
+    np.put_along_axis(objects, pairs[position][..., :2], made, axis=2)
+    return objects, made, pairs[position][..., 2], exists
 
 
 def _replacements(scenes: Scenes, split: ObjectSplit, draws: np.ndarray, train_only: bool) -> _Candidates:
@@ -94,29 +95,18 @@ def _replacements(scenes: Scenes, split: ObjectSplit, draws: np.ndarray, train_o
     old = np.maximum(scenes.objects, 0)[:, :, None]
     new = old + (value - scenes.values[:, :, concept]) * space.strides[concept]
     new = np.where(scenes.objects[:, :, None] >= 0, new, 0).reshape(n, -1)
-    legal = (np.repeat(scenes.objects, len(value), axis=1) >= 0) & _absent(new, scenes)
+    legal = (np.repeat(scenes.objects, len(value), axis=1) >= 0) & is_absent(new, scenes)
     if train_only:
         legal &= split.status(new) == TRAIN
-    pick, exists = _pick(legal, draws)
-    made = np.take_along_axis(new, pick, axis=1)
+    position, exists = pick(legal, draws)
+    made = np.take_along_axis(new, position, axis=1)
     objects = _widened(scenes, draws.shape[1])
-    np.put_along_axis(objects, (pick // len(value))[..., None], made[..., None], axis=2)
-    return objects, np.stack([made, np.full_like(made, -1)], axis=-1), concept[pick % len(value)], exists
+    np.put_along_axis(objects, (position // len(value))[..., None], made[..., None], axis=2)
+    return objects, np.stack([made, np.full_like(made, -1)], axis=-1), concept[position % len(value)], exists
 
 
 def _additions(scenes: Scenes, split: ObjectSplit, draws: np.ndarray, train_only: bool) -> _Candidates:
-    allowed = split.train if train_only else np.arange(split.space.num_objects)
-    place = np.searchsorted(allowed, scenes.objects)
-    known = (scenes.objects >= 0) & (allowed[np.minimum(place, len(allowed) - 1)] == scenes.objects)
-    place = np.sort(np.where(known, place, len(allowed)), axis=1)
-    place[:, 1:][place[:, 1:] == place[:, :-1]] = len(allowed)  # an object that stands twice is skipped once
-    place = np.sort(place, axis=1)
-    free = len(allowed) - (place < len(allowed)).sum(axis=1)
-    pick = distinct(draws, free)
-    exists = np.arange(draws.shape[1]) < free[:, None]
-    for taken in place.T:
-        pick = pick + (pick >= taken[:, None])
-    made = allowed[np.minimum(pick, len(allowed) - 1)]
+    made, exists = absent_objects(scenes, split, draws, train_only)
     objects = _widened(scenes, draws.shape[1])
     np.put_along_axis(objects, np.broadcast_to(scenes.counts[:, None, None], (*made.shape, 1)), made[..., None], axis=2)
     return objects, np.stack([made, np.full_like(made, -1)], axis=-1), np.full_like(made, -1), exists
@@ -132,22 +122,7 @@ def _nothing(scenes: Scenes, draws: np.ndarray) -> _Candidates:
     )
 
 
-def _absent(objects: np.ndarray, scenes: Scenes) -> np.ndarray:
-    """bool [n, c]: whether object ids [n, c] are none of their scene's."""
-    return ~(objects[:, :, None] == scenes.objects[:, None, :]).any(axis=-1)
-
-
 def _widened(scenes: Scenes, num: int) -> np.ndarray:
     """int64 [n, num, m + 1]: the scenes' objects with one place more."""
     widened = np.pad(scenes.objects, ((0, 0), (0, 1)), constant_values=-1)
     return np.repeat(widened[:, None], num, axis=1)
-
-
-def _pick(legal: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions int64 [n, num] of `num` different True entries of each row of legal [n, c], uniform; and whether
-    there are that many, bool [n, num]."""
-    rank = np.cumsum(legal, axis=1)
-    number = rank[:, -1]
-    wanted = distinct(draws, number)
-    position = (rank[:, None, :] > wanted[:, :, None]).argmax(axis=2)
-    return position, np.arange(draws.shape[1]) < number[:, None]

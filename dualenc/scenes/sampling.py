@@ -9,6 +9,7 @@ import numpy as np
 
 from dualenc.errors import InputError
 from dualenc.scenes.arrays import Scenes
+from dualenc.scenes.choices import distinct
 from dualenc.scenes.concepts import ConceptSpace
 from dualenc.scenes.limits import check_scene_size
 from dualenc.scenes.random import SPLITS, integers, uniform
@@ -291,18 +292,3 @@ def exchange(space: ConceptSpace, a: np.ndarray, b: np.ndarray, concept: np.ndar
 def is_new(a: np.ndarray, b: np.ndarray, new_a: np.ndarray, new_b: np.ndarray) -> np.ndarray:
     """bool [n]: whether the exchange made two objects that were not there before."""
     return (new_a != a) & (new_a != b) & (new_b != a) & (new_b != b)
-
-
-def distinct(draws: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
-    """int64 [n, m], each row m distinct integers in [0, bound) (a number or one per row), uniform over tuples.
-
-    Pick j is uniform over the bound - j numbers not yet taken: its rank among them is drawn, then shifted past the
-    taken ones in ascending order."""
-    n, m = draws.shape
-    picks = np.empty((n, m), dtype=np.int64)
-    for j in range(m):
-        pick = integers(draws[:, j], np.maximum(bound - j, 1))
-        for taken in np.sort(picks[:, :j], axis=1).T:
-            pick = pick + (pick >= taken)
-        picks[:, j] = pick
-    return picks

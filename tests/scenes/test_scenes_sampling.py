@@ -9,7 +9,7 @@ import pytest
 
 from dualenc.errors import InputError
 from dualenc.scenes import OOD, SPLITS, TRAIN, VAL_OOD, ConceptSpace, ObjectSplit, Scenes, SceneSampler, uniform
-from dualenc.scenes.sampling import distinct
+from dualenc.scenes.choices import distinct
 
 SPACE = ConceptSpace.symbolic(num_concepts=2, num_values=8)
 SPLIT = ObjectSplit.uniform(SPACE, coverage=0.7, seed=0, val_fraction=0.1, max_objects=4)
