@@ -1,10 +1,11 @@
 """The colours, as one table: name -> sRGB. The eight of CLEVR first; a config that asks for n gets the first n.
 
 The eight values are CLEVR's (arXiv 1612.06890). The next four were chosen by eye. The other 38 began as plain English
-names; each was then moved by up to 0.05 from its name's usual place in OKLab, the perceptual space of
+names; each was then moved by at most 0.06 from its name's usual place in OKLab, the perceptual space of
 https://bottosson.github.io/posts/oklab/, so that the nearest two of all 50, and of any and the light grey ground, are
-as far apart as possible however brightness varies by a tenth, lightness counting 0.8 times; and they stand in
-farthest-point order: each is the one farthest from all before it.
+as far apart as possible however brightness varies by a tenth, lightness counting 0.8 times, and so that it takes as
+large a change of brightness as possible to bring one colour nearer to another in sRGB. They stand in farthest-point
+order: each is the one farthest from all before it.
 """
 
 import numpy as np
@@ -23,43 +24,43 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "lime": (120, 230, 40),
     "black": (16, 16, 16),
     "fuchsia": (255, 0, 244),
-    "cerulean": (0, 150, 226),
-    "maroon": (92, 0, 39),
-    "navy": (0, 0, 66),
-    "ash": (156, 152, 151),
-    "ultramarine": (0, 0, 157),
-    "grape": (127, 63, 106),
-    "indigo": (62, 0, 138),
-    "jade": (0, 169, 93),
-    "lilac": (184, 175, 255),
-    "magenta": (184, 1, 147),
-    "rose": (235, 90, 115),
-    "plum": (87, 2, 90),
-    "cobalt": (32, 57, 125),
-    "scarlet": (255, 74, 0),
-    "chocolate": (79, 32, 0),
-    "sky": (134, 201, 245),
-    "periwinkle": (105, 130, 255),
-    "forest": (11, 59, 8),
-    "denim": (92, 98, 154),
-    "ocean": (70, 139, 156),
-    "violet": (219, 90, 255),
-    "raspberry": (195, 0, 96),
-    "sage": (136, 175, 122),
-    "peach": (255, 172, 160),
-    "avocado": (162, 177, 0),
-    "mauve": (185, 129, 168),
-    "mint": (119, 251, 151),
-    "clay": (184, 112, 98),
-    "teal": (0, 88, 110),
-    "orchid": (197, 128, 229),
-    "amethyst": (138, 94, 217),
-    "tan": (228, 179, 112),
-    "straw": (241, 248, 158),
-    "ochre": (172, 123, 0),
+    "navy": (0, 0, 68),
+    "plum": (85, 2, 95),
+    "ash": (153, 150, 142),
+    "cerulean": (1, 153, 219),
+    "ultramarine": (0, 0, 162),
+    "indigo": (63, 0, 145),
+    "lilac": (180, 173, 248),
+    "grape": (116, 59, 102),
+    "forest": (0, 57, 4),
+    "cobalt": (23, 54, 123),
+    "maroon": (63, 0, 32),
+    "jade": (0, 169, 87),
+    "magenta": (180, 5, 151),
+    "chocolate": (81, 30, 0),
+    "straw": (239, 251, 170),
+    "peach": (255, 168, 163),
+    "clay": (196, 101, 92),
+    "scarlet": (255, 73, 0),
+    "violet": (219, 91, 255),
+    "rose": (228, 69, 118),
+    "periwinkle": (96, 132, 250),
+    "sky": (137, 204, 246),
+    "raspberry": (150, 0, 78),
+    "avocado": (159, 173, 0),
+    "mint": (92, 255, 157),
+    "ocean": (63, 139, 144),
+    "denim": (90, 92, 146),
+    "mauve": (165, 118, 151),
+    "teal": (0, 88, 112),
+    "sage": (132, 179, 126),
+    "ochre": (169, 124, 0),
+    "orchid": (200, 131, 235),
+    "olive": (98, 117, 62),
+    "amethyst": (127, 90, 211),
+    "pistachio": (169, 255, 212),
+    "tan": (232, 184, 105),
     "charcoal": (46, 51, 51),
-    "pistachio": (179, 252, 204),
-    "olive": (110, 118, 0),
 }
 
 

@@ -113,7 +113,7 @@ SHAPES: dict[str, Shape] = {
 SOLIDS: dict[str, Solid] = {
     "sphere": Solid("circle", "revolve", rounding=0.0),
     "cube": Solid("square", "extrude", height=1.4142),
-    "cylinder": Solid("circle", "extrude", height=1.76),
+    "cylinder": Solid("circle", "extrude", height=1.6),
     "cone": Solid("circle", "taper", height=1.8, top=0.0),
     "torus": Solid("tube", "revolve", rounding=0.0),
     "pyramid": Solid("square", "taper", height=1.5, top=0.0),
