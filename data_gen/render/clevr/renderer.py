@@ -33,9 +33,9 @@ from dualenc.scenes import MAX_OBJECTS_OF_SCENE, ConceptSpace, Scenes, uniform
 _PER_OBJECT = 3  # uniform numbers for each object: size, turn, brightness
 _GAP = 0.012  # least distance of two objects' outer circles, as a share of the square's side
 _BATCH_PIXELS = 1 << 19
-_GROUND = 0.36  # share of the light that the ground sends back
-_AMBIENT = 0.28  # light from all around
-_BACKDROP = 0.62  # linear light of the far ground
+GROUND = 0.36  # share of the light that the ground sends back
+AMBIENT = 0.28  # light from all around
+BACKDROP = 0.62  # linear light of the far ground
 _NUM_CODES = 8192  # the first of which are 0.4 of a byte apart
 _DEFAULTS = {
     "color": "gray",
@@ -83,7 +83,7 @@ class ClevrRenderer:
         numbers = np.arange(start, start + len(scenes))
         for first in range(0, len(scenes), self._batch):
             some = slice(first, first + self._batch)
-            setting = self._setting(scenes[some], split, numbers[some])
+            setting = self.setting(scenes[some], split, numbers[some])
             pictures = self._cast(setting)
             for pixels, ids, sizes, count in zip(
                 pictures.pixels, pictures.ids, setting.sizes.tolist(), setting.counts.tolist()
@@ -96,7 +96,7 @@ class ClevrRenderer:
         accepted = np.zeros(len(scenes), dtype=bool)
         for first in range(0, len(scenes), self._batch):
             some = slice(first, first + self._batch)
-            setting = self._setting(scenes[some], split, np.asarray(numbers)[some])
+            setting = self.setting(scenes[some], split, np.asarray(numbers)[some])
             ids = self._cast(setting).ids
             for i, count in enumerate(setting.counts.tolist()):
                 seen = np.bincount(ids[i].ravel() + 1, minlength=count + 1)[1:]
@@ -113,7 +113,7 @@ class ClevrRenderer:
         for first in range(0, len(scenes), self._batch):
             some = scenes[first : first + self._batch]
             numbers = np.arange(start + first, start + first + len(some))
-            part = self._cast(self._setting(some, split, numbers), samples, everywhere)
+            part = self._cast(self.setting(some, split, numbers), samples, everywhere)
             parts.append([part.pixels.copy(), part.ids.copy(), part.influence.copy()])
         return Pictures(*map(np.concatenate, zip(*parts)))
 
@@ -130,7 +130,7 @@ class ClevrRenderer:
         device.prepare()
         return _Buffers(self._batch, self.picture.size)
 
-    def _setting(self, scenes: Scenes, split: str, numbers: np.ndarray) -> "_Setting":
+    def setting(self, scenes: Scenes, split: str, numbers: np.ndarray) -> "Setting":
         """Everything about scenes that the kernels are told."""
         n, m = scenes.objects.shape
         jitter = _uniform_rows(self.seed, split, "look", numbers, NUM_DRAWS)
@@ -159,9 +159,9 @@ class ClevrRenderer:
         look = look_of(jitter, self.picture.clevr, self.diameter * SIDE)
         away = np.linalg.norm(things["center"] - look.eye[:, None], axis=-1)
         pixels = diameter / away / np.linalg.norm(look.right, axis=-1)[:, None] * self.picture.size / 2
-        return _Setting(things, scenes.counts.astype(np.int32), look, pixels)
+        return Setting(things, scenes.counts.astype(np.int32), look, pixels)
 
-    def _cast(self, setting: "_Setting", samples: int = 0, everywhere: bool = False) -> Pictures:
+    def _cast(self, setting: "Setting", samples: int = 0, everywhere: bool = False) -> Pictures:
         """Pictures of one batch, in the buffers that the next batch overwrites."""
         buffers, size, n = self._buffers, self.picture.size, len(setting.counts)
         world, counts = buffers.world(setting)
@@ -187,7 +187,7 @@ def launch(kernel: wp.Kernel, dim: tuple[int, ...], inputs: list[Any], outputs: 
 
 
 @dataclass(frozen=True)
-class _Setting:
+class Setting:
     """A batch: its objects [n, m] as the kernels' structures, their numbers [n], looks, and diameters in pixels."""
 
     things: np.ndarray
@@ -242,7 +242,7 @@ class _Buffers:
             tiles = np.stack([np.pad(tile, ((0, 1), (0, 1)), mode="wrap") for tile in PATTERNS.values()])
             self._patterns: wp.array = wp.array(tiles, dtype=float)
 
-    def world(self, setting: _Setting) -> tuple[kernels.World, wp.array]:
+    def world(self, setting: Setting) -> tuple[kernels.World, wp.array]:
         """What the kernels are told of a batch, and its numbers of objects."""
         look = setting.look
         n, num_lights = look.strengths.shape
@@ -257,7 +257,7 @@ class _Buffers:
         world.lights = wp.array(lights, dtype=kernels.Light, device=DEVICE)
         world.things = wp.array(setting.things, dtype=kernels.Thing, device=DEVICE)
         world.surfaces, world.profiles, world.patterns = self._surfaces, self._profiles, self._patterns
-        world.num_lights, world.ambient, world.ground, world.backdrop = num_lights, _AMBIENT, _GROUND, _BACKDROP
+        world.num_lights, world.ambient, world.ground, world.backdrop = num_lights, AMBIENT, GROUND, BACKDROP
         return world, wp.array(setting.counts, dtype=int, device=DEVICE)
 
 
