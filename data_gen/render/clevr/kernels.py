@@ -14,7 +14,13 @@ https://iquilezles.org/articles/rmshadows/ ; signed distances of boxes, cones an
 
 import warp as wp
 
-wp.set_module_options({"enable_backward": False, "max_unroll": 1})
+wp.set_module_options(
+    {
+        "enable_backward": False,
+        "max_unroll": 1,
+        "cpu_compiler_flags": "-march=native -mllvm=-inline-threshold=100000 -mllvm=-inline-cold-callsite-threshold=100000",
+    }
+)
 
 TILE = wp.constant(8)
 GROUND = wp.constant(-1)
@@ -98,10 +104,11 @@ class Surface:
 
 @wp.struct
 class World:
-    """Everything that a ray may meet."""
+    """Everything that a ray may meet; `spheres` are the things' middles and bounds, which most tests end with."""
 
     cameras: wp.array(dtype=Camera)
     lights: wp.array2d(dtype=Light)
+    spheres: wp.array2d(dtype=wp.vec4)
     things: wp.array2d(dtype=Thing)
     surfaces: wp.array(dtype=Surface)
     profiles: wp.array3d(dtype=float)
@@ -294,50 +301,47 @@ def hit_prism(
 
 
 @wp.func
-def hit(profiles: wp.array3d(dtype=float), thing: Thing, origin: wp.vec3, ray: wp.vec3, limit: float, cone: float):
-    """Distance along the unit ray at which it meets the solid, FAR if it does not before `limit`.
+def hit(profiles: wp.array3d(dtype=float), thing: Thing, origin: wp.vec3, ray: wp.vec3, cone: float):
+    """Distance along the unit ray at which it meets the solid, FAR if it does not.
 
     cone: half the width of a pixel at distance 1, the precision that is asked for.
     """
     offset = origin - thing.center
     b = wp.dot(offset, ray)
-    under = b * b - wp.dot(offset, offset) + thing.bound * thing.bound
+    root = wp.sqrt(wp.max(b * b - wp.dot(offset, offset) + thing.bound * thing.bound, 0.0))
     result = float(FAR)
-    if under > 0.0:
-        root = wp.sqrt(under)
-        if -b + root > 0.0 and -b - root < limit:
-            if thing.kind == SPHERE:
-                if -b - root > 0.0:
-                    result = -b - root
-            else:
-                o = to_object(thing, offset) / thing.radius
-                d = to_object(thing, ray)
-                s = float(FAR)
-                if thing.kind == BOX:
-                    s = hit_box(thing.half, thing.top, o, d)
-                elif thing.kind == CYLINDER:
-                    enter, leave = hit_slab(thing.half, o[0], o[2], o[1], d[0], d[2], d[1])
-                    if enter > 0.0 and enter < leave:
-                        s = enter
-                elif thing.kind == CONE:
-                    s = hit_cone(thing.half, o, d)
-                elif thing.kind == EXTRUDE:
-                    s = hit_prism(profiles, thing, o[0], o[2], o[1], d[0], d[2], d[1], cone)
-                elif thing.kind == STAND:
-                    s = hit_prism(profiles, thing, o[0], -o[1], o[2], d[0], -d[1], d[2], cone)
-                else:
-                    at = wp.max(-b - root, 0.0) / thing.radius
-                    last = (-b + root) / thing.radius
-                    for _step in range(40):
-                        h = distance(profiles, thing, o + d * at)
-                        if h < 0.25 * cone * at:
-                            s = at
-                            break
-                        at += h
-                        if at > last:
-                            break
-                if s < FAR:
-                    result = s * thing.radius
+    if thing.kind == SPHERE:
+        if -b - root > 0.0:
+            result = -b - root
+    else:
+        o = to_object(thing, offset) / thing.radius
+        d = to_object(thing, ray)
+        s = float(FAR)
+        if thing.kind == BOX:
+            s = hit_box(thing.half, thing.top, o, d)
+        elif thing.kind == CYLINDER:
+            enter, leave = hit_slab(thing.half, o[0], o[2], o[1], d[0], d[2], d[1])
+            if enter > 0.0 and enter < leave:
+                s = enter
+        elif thing.kind == CONE:
+            s = hit_cone(thing.half, o, d)
+        elif thing.kind == EXTRUDE:
+            s = hit_prism(profiles, thing, o[0], o[2], o[1], d[0], d[2], d[1], cone)
+        elif thing.kind == STAND:
+            s = hit_prism(profiles, thing, o[0], -o[1], o[2], d[0], -d[1], d[2], cone)
+        else:
+            at = wp.max(-b - root, 0.0) / thing.radius
+            last = (-b + root) / thing.radius
+            for _step in range(40):
+                h = distance(profiles, thing, o + d * at)
+                if h < 0.25 * cone * at:
+                    s = at
+                    break
+                at += h
+                if at > last:
+                    break
+        if s < FAR:
+            result = s * thing.radius
     return result
 
 
@@ -416,69 +420,109 @@ def shadow(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3, ray: wp.
     """
     offset = p - thing.center
     b = -wp.dot(offset, ray)
-    result = float(1.0)
-    reach = thing.bound + spread * wp.max(b, 0.0)
-    under = reach * reach - (wp.dot(offset, offset) - b * b)
-    if b > -thing.bound and under > 0.0:
-        least = float(1.0)
-        if thing.kind == SPHERE:
-            if b > 0.0:
-                away = wp.sqrt(wp.max(wp.dot(offset, offset) - b * b, 0.0))
-                least = (away - thing.radius) / (spread * b)
+    away = wp.max(wp.dot(offset, offset) - b * b, 0.0)
+    least = float(1.0)
+    if thing.kind == SPHERE:
+        if b > 0.0:
+            least = (wp.sqrt(away) - thing.radius) / (spread * b)
+    else:
+        inverse = 1.0 / thing.radius
+        reach = thing.bound + spread * wp.max(b, 0.0)
+        root = wp.sqrt(wp.max(reach * reach - away, 0.0))
+        o = to_object(thing, offset) * inverse
+        d = to_object(thing, ray)
+        s = wp.max(wp.max(b - root, near) * inverse, 0.01)
+        last = (b + root) * inverse
+        if thing.convex == 1:
+            low = s + 0.381966 * (last - s)
+            high = s + 0.618034 * (last - s)
+            at_low = nearness(profiles, thing, o, d, low, spread)
+            at_high = nearness(profiles, thing, o, d, high, spread)
+            for step in range(7):
+                least = wp.min(at_low, at_high)
+                if step == 6 or least < -1.0:
+                    break
+                if at_low < at_high:
+                    last = high
+                    high = low
+                    at_high = at_low
+                    low = s + 0.381966 * (last - s)
+                    at_low = nearness(profiles, thing, o, d, low, spread)
+                else:
+                    s = low
+                    low = high
+                    at_low = at_high
+                    high = s + 0.618034 * (last - s)
+                    at_high = nearness(profiles, thing, o, d, high, spread)
         else:
-            inverse = 1.0 / thing.radius
-            root = wp.sqrt(under)
-            o = to_object(thing, offset) * inverse
-            d = to_object(thing, ray)
-            s = wp.max(b - root, near) * inverse
-            last = (b + root) * inverse
-            if thing.convex == 1:
-                s = wp.max(s, 0.01)
-                low = s + 0.381966 * (last - s)
-                high = s + 0.618034 * (last - s)
-                at_low = nearness(profiles, thing, o, d, low, spread)
-                at_high = nearness(profiles, thing, o, d, high, spread)
-                for _step in range(6):
-                    if at_low < at_high:
-                        last = high
-                        high = low
-                        at_high = at_low
-                        low = s + 0.381966 * (last - s)
-                        at_low = nearness(profiles, thing, o, d, low, spread)
-                    else:
-                        s = low
-                        low = high
-                        at_low = at_high
-                        high = s + 0.618034 * (last - s)
-                        at_high = nearness(profiles, thing, o, d, high, spread)
-                    least = wp.min(at_low, at_high)
-                    if least < -1.0:
-                        break
-            else:
-                for _step in range(24):
-                    h = distance(profiles, thing, o + d * s)
-                    least = wp.min(least, h / (spread * s))
-                    if least < -0.99:
-                        break
-                    s += wp.clamp(wp.abs(h), 0.04, 0.5)
-                    if s > last:
-                        break
-        least = wp.clamp(least, -1.0, 1.0)
-        result = 1.0 - 0.25 * (1.0 - least) * (1.0 - least) * (2.0 + least)
-    return result
+            for _step in range(24):
+                h = distance(profiles, thing, o + d * s)
+                least = wp.min(least, h / (spread * s))
+                if least < -0.99:
+                    break
+                s += wp.clamp(wp.abs(h), 0.04, 0.5)
+                if s > last:
+                    break
+    least = wp.clamp(least, -1.0, 1.0)
+    return 1.0 - 0.25 * (1.0 - least) * (1.0 - least) * (2.0 + least)
+
+
+@wp.func
+def left_over(world: World, b: int, p: wp.vec3, ray: wp.vec3, spread: float, objects: int, own: int):
+    """Share of a round light that the set of bits `objects` leaves for p, exactly 1 for all of it, and which of them
+    take any; p lies on object `own`."""
+    share = float(1.0)
+    touched = int(0)
+    rest = objects
+    j = int(0)
+    while rest != 0:
+        if rest & 1:
+            sphere = world.spheres[b, j]
+            offset = p - wp.vec3(sphere[0], sphere[1], sphere[2])
+            along = -wp.dot(offset, ray)
+            reach = sphere[3] + spread * wp.max(along, 0.0)
+            if along > -sphere[3] and wp.dot(offset, offset) - along * along < reach * reach:
+                near = float(0.0)
+                if j == own:
+                    near = 0.1 * sphere[3]
+                left = shadow(world.profiles, world.things[b, j], p, ray, spread, near)
+                if left < 1.0:
+                    touched |= 1 << j
+                    share *= left
+        rest = rest >> 1
+        j += 1
+    return share, touched
 
 
 @wp.func
 def closeness(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3):
     """How much the solid closes the sky above point p: 1 in touch, 0 from one radius away."""
-    offset = p - thing.center
-    result = float(0.0)
-    reach = thing.bound + thing.radius
-    if wp.dot(offset, offset) < reach * reach:
-        d = distance(profiles, thing, to_object(thing, offset) / thing.radius)
-        open = wp.clamp(d, 0.0, 1.0)
-        result = (1.0 - open) * (1.0 - open) * (1.0 - open)
-    return result
+    d = distance(profiles, thing, to_object(thing, p - thing.center) / thing.radius)
+    shut = 1.0 - wp.clamp(d, 0.0, 1.0)
+    return shut * shut * shut
+
+
+@wp.func
+def opening(world: World, b: int, p: wp.vec3, objects: int, weight: float):
+    """Share of the sky that the set of bits `objects` leaves open above p, exactly 1 for all, and which of them take
+    any."""
+    open = float(1.0)
+    touched = int(0)
+    rest = objects
+    j = int(0)
+    while rest != 0:
+        if rest & 1:
+            sphere = world.spheres[b, j]
+            offset = p - wp.vec3(sphere[0], sphere[1], sphere[2])
+            reach = 2.0 * sphere[3]
+            if wp.dot(offset, offset) < reach * reach:
+                close = closeness(world.profiles, world.things[b, j], p)
+                if close > 0.0:
+                    touched |= 1 << j
+                    open *= 1.0 - weight * close
+        rest = rest >> 1
+        j += 1
+    return open, touched
 
 
 @wp.func
@@ -521,39 +565,17 @@ def taken(world: World, b: int, p: wp.vec3, near: int, shaded: wp.vec3i):
 
     Only those of the set of bits `near` can be close, only those of `shaded[k]` can keep light k off.
     """
-    touched = int(0)
-    open = float(1.0)
-    rest = near
-    j = int(0)
-    while rest != 0:
-        if rest & 1:
-            close = closeness(world.profiles, world.things[b, j], p)
-            if close > 0.0:
-                touched |= 1 << j
-                open *= 1.0 - 0.75 * close
-        rest = rest >> 1
-        j += 1
+    open, touched = opening(world, b, p, near, 0.75)
     loss = world.ambient * (1.0 - open)
     for k in range(world.num_lights):
-        share = float(1.0)
-        rest = shaded[k]
-        if rest != 0 or open < 1.0:
+        if shaded[k] != 0 or open < 1.0:
             light = world.lights[b, k]
             to_light = light.place - p
             squared = wp.dot(to_light, to_light)
-            length = wp.sqrt(squared)
-            ray = to_light / length
-            j = int(0)
-            while rest != 0:
-                if rest & 1:
-                    left = shadow(world.profiles, world.things[b, j], p, ray, light.spread, 0.02)
-                    if left < 1.0:
-                        touched |= 1 << j
-                        share *= left
-                rest = rest >> 1
-                j += 1
-            share *= 0.55 + 0.45 * open
-            loss += light.strength / squared * ray[1] * (1.0 - share)
+            ray = to_light / wp.sqrt(squared)
+            share, more = left_over(world, b, p, ray, light.spread, shaded[k], -1)
+            touched |= more
+            loss += light.strength / squared * ray[1] * (1.0 - share * (0.55 + 0.45 * open))
     if touched != 0:
         loss *= world.ground * fade(p)
     else:
@@ -592,10 +614,15 @@ def nearest(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, s
     j = int(0)
     while rest != 0:
         if (rest & 1) != 0 and j != skip:
-            t = hit(world.profiles, world.things[b, j], origin, ray, best, cone)
-            if t < best:
-                best = t
-                found = j
+            sphere = world.spheres[b, j]
+            offset = origin - wp.vec3(sphere[0], sphere[1], sphere[2])
+            along = -wp.dot(offset, ray)
+            under = along * along - wp.dot(offset, offset) + sphere[3] * sphere[3]
+            if under > 0.0 and along + sphere[3] > 0.0 and along - sphere[3] < best:
+                t = hit(world.profiles, world.things[b, j], origin, ray, cone)
+                if t < best:
+                    best = t
+                    found = j
         rest = rest >> 1
         j += 1
     return found, best
@@ -656,16 +683,9 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
     if thing.convex == 0:
         d = distance(world.profiles, thing, q + local * 0.25)
         open *= 0.4 + 0.6 * wp.clamp(d / 0.25, 0.0, 1.0)
-    rest = others
-    j = int(0)
-    while rest != 0:
-        if rest & 1:
-            close = closeness(world.profiles, world.things[b, j], p)
-            if close > 0.0:
-                touched |= 1 << j
-                open *= 1.0 - 0.5 * close
-        rest = rest >> 1
-        j += 1
+    apart, more = opening(world, b, p, others, 0.5)
+    open *= apart
+    touched |= more
     scattered = world.ambient * open * (0.75 + 0.25 * n[1])
     shine = float(0.0)
     rough = surface.roughness * surface.roughness
@@ -681,19 +701,9 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
             length = wp.sqrt(squared)
             direction = to_light / length
             strength = light.strength * facing / (squared * length)
-            rest = casters
-            j = int(0)
-            while rest != 0:
-                if rest & 1:
-                    near = float(0.0)
-                    if j == found:
-                        near = 0.12 * thing.radius
-                    left = shadow(world.profiles, world.things[b, j], p, direction, light.spread, near)
-                    if left < 1.0:
-                        touched |= 1 << j
-                        strength *= left
-                rest = rest >> 1
-                j += 1
+            share, shading = left_over(world, b, p, direction, light.spread, casters, found)
+            touched |= shading
+            strength *= share
             scattered += strength
             middle = direction - ray
             c = wp.max(wp.dot(middle, n), 0.0)
@@ -722,8 +732,8 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
             onward = wp.normalize(ray - n * (0.35 * facing_eye))
             strength = surface.transmission * (0.55 + 0.45 * facing_eye)
             filter = wp.vec3(wp.sqrt(base[0]), wp.sqrt(base[1]), wp.sqrt(base[2])) * strength
-        seen, more = beyond(world, b, p + onward * 0.01, onward, objects, found, 0.06)
-        touched |= more
+        seen, mirrored_of = beyond(world, b, p + onward * 0.01, onward, objects, found, 0.06)
+        touched |= mirrored_of
         shown += wp.cw_mul(filter, seen)
     return wp.vec3(wp.min(shown[0], 1.0), wp.min(shown[1], 1.0), wp.min(shown[2], 1.0)), touched
 
@@ -865,28 +875,31 @@ def cast(
     touched: wp.array3d(dtype=int),
     pixels: wp.array4d(dtype=wp.uint8),
 ):
-    """One sample through the middle of each pixel; a thread draws a tile."""
+    """One sample through the middle of each pixel; a thread draws a tile. Normals are written of objects only."""
     b, row, column = wp.tid()
     camera = world.cameras[b]
     objects = (1 << counts[b]) - 1
     seen, near = tiles[b, row, column, 0], tiles[b, row, column, 1]
     shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
+    busy = seen | near | shaded[0] | shaded[1] | shaded[2]
     for y in range(row * TILE, wp.min(row * TILE + TILE, size)):
         for x in range(column * TILE, wp.min(column * TILE + TILE, size)):
             px, py = float(x) + 0.5, float(y) + 0.5
-            ray = view_ray(camera, px, py, float(size))
+            open = open_light(lights, b, px, py)
+            color = wp.vec3(open, open, open)
             found = int(GROUND)
             touch = int(0)
-            color = wp.vec3(0.0, 0.0, 0.0)
-            if seen != 0:
-                found, t = nearest(world, b, camera.eye, ray, seen, -2, cone)
-                if found >= 0:
-                    p = camera.eye + ray * t
-                    local = normal_of(world, b, found, p)
-                    color, touch = object_light(world, b, found, p, local, ray, objects)
-                    normals[b, y, x] = local
-            if found < 0:
-                color, touch = ground_light(world, b, ray, open_light(lights, b, px, py), near, shaded)
+            if busy != 0:
+                ray = view_ray(camera, px, py, float(size))
+                if seen != 0:
+                    found, t = nearest(world, b, camera.eye, ray, seen, -2, cone)
+                    if found >= 0:
+                        p = camera.eye + ray * t
+                        local = normal_of(world, b, found, p)
+                        color, touch = object_light(world, b, found, p, local, ray, objects)
+                        normals[b, y, x] = local
+                if found < 0:
+                    color, touch = ground_light(world, b, ray, open, near, shaded)
             ids[b, y, x] = wp.int8(found)
             colors[b, y, x] = color
             touched[b, y, x] = touch
@@ -898,9 +911,24 @@ def differs(first: wp.vec3, second: wp.vec3):
     """Whether two colours differ so much that an edge must run between them."""
     edge = int(0)
     for k in range(3):
-        if wp.abs(first[k] - second[k]) > 0.12 * (first[k] + second[k]) + 0.01:
+        if wp.abs(first[k] - second[k]) > 0.2 * (first[k] + second[k]) + 0.02:
             edge = 1
     return edge
+
+
+@wp.func
+def neighbour(y: int, x: int, k: int, size: int):
+    """The k-th of a pixel itself and its four neighbours; a pixel at the border is its own neighbour there."""
+    v, u = y, x
+    if k == 1:
+        v = wp.max(y - 1, 0)
+    elif k == 2:
+        v = wp.min(y + 1, size - 1)
+    elif k == 3:
+        u = wp.max(x - 1, 0)
+    elif k == 4:
+        u = wp.min(x + 1, size - 1)
+    return v, u
 
 
 @wp.kernel
@@ -918,7 +946,6 @@ def refine(
     colors: wp.array3d(dtype=wp.vec3),
     normals: wp.array3d(dtype=wp.vec3),
     touched: wp.array3d(dtype=int),
-    influence: wp.array3d(dtype=int),
     pixels: wp.array4d(dtype=wp.uint8),
 ):
     """Draws again the pixels at edges, as the mean of a grid of side x side samples; a thread draws a tile.
@@ -929,80 +956,69 @@ def refine(
     neighbour fits, the sample is drawn in full.
 
     everywhere: 1 draws every sample of every pixel in full: the reference that this choice is measured against.
-    influence: the objects that a pixel may depend on, its neighbours' samples included, as bits.
+    touched: of a pixel that is drawn again, the objects that its further samples depend on.
     """
     b, row, column = wp.tid()
     camera = world.cameras[b]
     objects = (1 << counts[b]) - 1
     seen, near = tiles[b, row, column, 0], tiles[b, row, column, 1]
     shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
-    for y in range(row * TILE, wp.min(row * TILE + TILE, size)):
+    around = seen | everywhere
+    for k in range(1, 5):
+        v, u = neighbour(row, column, k, tiles.shape[1])
+        around |= tiles[b, v, u, 0]
+    last = wp.where(around != 0, wp.min(row * TILE + TILE, size), 0)
+    for y in range(row * TILE, last):
         for x in range(column * TILE, wp.min(column * TILE + TILE, size)):
             own = int(ids[b, y, x])
-            touch = touched[b, y, x]
-            border, full = int(0), everywhere
-            for k in range(4):
-                v, u = y, x
-                if k == 0:
-                    v = y - 1
-                elif k == 1:
-                    v = y + 1
-                elif k == 2:
-                    v = y
-                    u = x - 1
-                else:
-                    v = y
-                    u = x + 1
-                if v >= 0 and u >= 0 and v < size and u < size:
-                    touch |= touched[b, v, u]
-                    if int(ids[b, v, u]) != own:
-                        border = 1
-                    elif own >= 0:
-                        if wp.dot(normals[b, y, x], normals[b, v, u]) < 0.9:
-                            border = 1
-                        elif differs(colors[b, y, x], colors[b, v, u]) != 0:
-                            full = 1
-            if side > 1 and border + full > 0:
+            border, inner, full = int(0), int(0), everywhere
+            for k in range(1, 5):
+                v, u = neighbour(y, x, k, size)
+                if int(ids[b, v, u]) != own:
+                    border = 1
+                elif own >= 0:
+                    if wp.dot(normals[b, y, x], normals[b, v, u]) < 0.9:
+                        inner = 1
+                    elif differs(colors[b, y, x], colors[b, v, u]) != 0:
+                        full = 1
+            if border + inner + full > 0:
                 total = wp.vec3(0.0, 0.0, 0.0)
+                touch = int(0)
                 for k in range(side * side):
-                    px = float(x) + (float(k % side) + 0.5) / float(side)
-                    py = float(y) + (float(k // side) + 0.5) / float(side)
-                    ray = view_ray(camera, px, py, float(size))
-                    found, t = nearest(world, b, camera.eye, ray, seen, -2, cone)
-                    color = wp.vec3(0.0, 0.0, 0.0)
-                    known = int(0)
-                    local = wp.vec3(0.0, 0.0, 0.0)
-                    p = camera.eye + ray * t
-                    if found >= 0:
-                        local = normal_of(world, b, found, p)
-                    if full == 0:
-                        best = float(0.9)
-                        for i in range(5):
-                            v, u = y, x
-                            if i == 1:
-                                v = wp.max(y - 1, 0)
-                            elif i == 2:
-                                v = wp.min(y + 1, size - 1)
-                            elif i == 3:
-                                u = wp.max(x - 1, 0)
-                            elif i == 4:
-                                u = wp.min(x + 1, size - 1)
-                            if int(ids[b, v, u]) == found:
-                                like = float(1.0)
-                                if found >= 0:
-                                    like = wp.dot(local, normals[b, v, u])
-                                if like > best:
-                                    best = like
-                                    color = colors[b, v, u]
-                                    known = 1
-                    if known == 0:
-                        more = int(0)
-                        if found >= 0:
-                            color, more = object_light(world, b, found, p, local, ray, objects)
-                        else:
-                            open = open_light(lights, b, px, py)
-                            color, more = ground_light(world, b, ray, open, near, shaded)
-                        touch |= more
+                    color = colors[b, y, x]
+                    if 2 * k + 1 != side * side or side % 2 == 0:
+                        px = float(x) + (float(k % side) + 0.5) / float(side)
+                        py = float(y) + (float(k // side) + 0.5) / float(side)
+                        ray = view_ray(camera, px, py, float(size))
+                        found, t = nearest(world, b, camera.eye, ray, seen, -2, cone)
+                        p = camera.eye + ray * t
+                        local = wp.vec3(0.0, 0.0, 0.0)
+                        if found >= 0 and inner + full > 0:
+                            local = normal_of(world, b, found, p)
+                        best = float(-1.0)
+                        if inner != 0 and found >= 0:
+                            best = 0.9
+                        known = int(0)
+                        if full == 0:
+                            for i in range(5):
+                                v, u = neighbour(y, x, i, size)
+                                if int(ids[b, v, u]) == found:
+                                    like = float(0.0)
+                                    if inner != 0 and found >= 0:
+                                        like = wp.dot(local, normals[b, v, u])
+                                    if like > best:
+                                        best = like
+                                        color = colors[b, v, u]
+                                        known = 1
+                        if known == 0:
+                            more = int(0)
+                            if found >= 0:
+                                if inner + full == 0:
+                                    local = normal_of(world, b, found, p)
+                                color, more = object_light(world, b, found, p, local, ray, objects)
+                            else:
+                                color, more = ground_light(world, b, ray, open_light(lights, b, px, py), near, shaded)
+                            touch |= more
                     total += color
                 put(codes, pixels, b, y, x, total / float(side * side))
-            influence[b, y, x] = touch
+                touched[b, y, x] = touch

@@ -23,12 +23,12 @@ from data_gen.render.clevr import DEVICE, device, kernels
 from data_gen.render.clevr.look import NUM_DRAWS, SIDE, Look, look_of
 from data_gen.render.clevr.solids import SOLID_DTYPE, profile_table, solid_numbers
 from data_gen.render.colors import COLORS
-from data_gen.render.drawn import Drawn
+from data_gen.render.drawn import Drawn, scene_numbers, uniform_rows
 from data_gen.render.materials import MATERIALS
 from data_gen.render.patterns import PATTERNS
 from data_gen.render.shapes import SOLIDS
 from data_gen.render.tables import check_orientations, default_object_size, quarter_turns, size_scales
-from dualenc.scenes import MAX_OBJECTS_OF_SCENE, ConceptSpace, Scenes, uniform
+from dualenc.scenes import MAX_OBJECTS_OF_SCENE, ConceptSpace, Scenes
 
 _PER_OBJECT = 3  # uniform numbers for each object: size, turn, brightness
 _GAP = 0.012  # least distance of two objects' outer circles, as a share of the square's side
@@ -51,12 +51,13 @@ class Pictures:
     """What a batch of scenes looks like, in arrays that the next batch uses again.
 
     pixels: uint8 [n, s, s, 3]; ids: int8 [n, s, s], the slot of the object that is seen in the middle of a pixel,
-    -1 for the ground; influence: int32 [n, s, s], bit j where the pixel may depend on the object in slot j.
+    -1 for the ground; influence: int32 [n, s, s], bit j where the pixel depends on the object in slot j;
+    None where nobody asked.
     """
 
     pixels: np.ndarray
     ids: np.ndarray
-    influence: np.ndarray
+    influence: np.ndarray | None
 
 
 class ClevrRenderer:
@@ -78,9 +79,17 @@ class ClevrRenderer:
         """Least distance of two centres in the unit square."""
         return self.diameter + _GAP
 
-    def draw(self, scenes: Scenes, split: str, start: int) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
-        """For scenes number start.. of `split`: uint8 [size, size, 3] pixels, and what is seen of every object."""
-        numbers = np.arange(start, start + len(scenes))
+    def shows(self, drawn: list[Drawn]) -> bool:
+        """The verdict of `accepts` on one picture, from what `draw` says of its objects."""
+        side = self.picture.size
+        return all(
+            one.visible_pixels >= self._least_visible and min(one.box) > 0 and max(one.box) < side for one in drawn
+        )
+
+    def draw(self, scenes: Scenes, split: str, start: int | np.ndarray) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
+        """For scenes of `split`, number start.. or numbers `start` [n]: uint8 [size, size, 3] pixels, and what is seen
+        of every object."""
+        numbers = scene_numbers(start, len(scenes))
         for first in range(0, len(scenes), self._batch):
             some = slice(first, first + self._batch)
             setting = self.setting(scenes[some], split, numbers[some])
@@ -113,8 +122,8 @@ class ClevrRenderer:
         for first in range(0, len(scenes), self._batch):
             some = scenes[first : first + self._batch]
             numbers = np.arange(start + first, start + first + len(some))
-            part = self._cast(self.setting(some, split, numbers), samples, everywhere)
-            parts.append([part.pixels.copy(), part.ids.copy(), part.influence.copy()])
+            part = self._cast(self.setting(some, split, numbers), samples, everywhere, keep_influence=True)
+            parts.append([part.pixels.copy(), part.ids.copy(), part.influence])
         return Pictures(*map(np.concatenate, zip(*parts)))
 
     @cached_property
@@ -133,8 +142,8 @@ class ClevrRenderer:
     def setting(self, scenes: Scenes, split: str, numbers: np.ndarray) -> "Setting":
         """Everything about scenes that the kernels are told."""
         n, m = scenes.objects.shape
-        jitter = _uniform_rows(self.seed, split, "look", numbers, NUM_DRAWS)
-        slots = _uniform_rows(self.seed, split, "slots", numbers, _PER_OBJECT * MAX_OBJECTS_OF_SCENE)
+        jitter = uniform_rows(self.seed, split, "look", numbers, NUM_DRAWS)
+        slots = uniform_rows(self.seed, split, "slots", numbers, _PER_OBJECT * MAX_OBJECTS_OF_SCENE)
         slots = slots.reshape(n, MAX_OBJECTS_OF_SCENE, _PER_OBJECT)[:, :m]
         tables, values = self._tables, np.maximum(scenes.values, 0)
         shape = tables.column("shape", values)
@@ -161,7 +170,9 @@ class ClevrRenderer:
         pixels = diameter / away / np.linalg.norm(look.right, axis=-1)[:, None] * self.picture.size / 2
         return Setting(things, scenes.counts.astype(np.int32), look, pixels)
 
-    def _cast(self, setting: "Setting", samples: int = 0, everywhere: bool = False) -> Pictures:
+    def _cast(
+        self, setting: "Setting", samples: int = 0, everywhere: bool = False, keep_influence: bool = False
+    ) -> Pictures:
         """Pictures of one batch, in the buffers that the next batch overwrites."""
         buffers, size, n = self._buffers, self.picture.size, len(setting.counts)
         world, counts = buffers.world(setting)
@@ -172,13 +183,13 @@ class ClevrRenderer:
         scene = [world, counts, buffers.tiles, buffers.lights, buffers.codes, size]
         first = [buffers.ids, buffers.colors, buffers.normals, buffers.touched]
         launch(kernels.cast, (n, grid, grid), [*scene, cone], [*first, buffers.pixels])
-        launch(
-            kernels.refine,
-            (n, grid, grid),
-            [*scene, samples, int(everywhere), cone, *first],
-            [buffers.influence, buffers.pixels],
-        )
-        return Pictures(buffers.pixels.numpy()[:n], buffers.ids.numpy()[:n], buffers.influence.numpy()[:n])
+        influence = buffers.touched.numpy()[:n].copy() if keep_influence else None
+        if samples > 1:
+            second = [buffers.touched, buffers.pixels]
+            launch(kernels.refine, (n, grid, grid), [*scene, samples, int(everywhere), cone, *first[:-1]], second)
+        if influence is not None:
+            influence = _spread(influence) | buffers.touched.numpy()[:n]
+        return Pictures(buffers.pixels.numpy()[:n], buffers.ids.numpy()[:n], influence)
 
 
 def launch(kernel: wp.Kernel, dim: tuple[int, ...], inputs: list[Any], outputs: list[Any]) -> None:
@@ -233,7 +244,6 @@ class _Buffers:
             self.colors = wp.empty(shape, dtype=wp.vec3)
             self.normals = wp.empty(shape, dtype=wp.vec3)
             self.touched = wp.empty(shape, dtype=int)
-            self.influence = wp.empty(shape, dtype=int)
             self.pixels = wp.empty((*shape, 3), dtype=wp.uint8)
             self.lights = wp.empty((batch, grid + 1, grid + 1), dtype=float)
             self.codes = wp.array(_codes(), dtype=wp.uint8)
@@ -255,6 +265,8 @@ class _Buffers:
         world = kernels.World()
         world.cameras = wp.array(cameras, dtype=kernels.Camera, device=DEVICE)
         world.lights = wp.array(lights, dtype=kernels.Light, device=DEVICE)
+        spheres = np.concatenate([setting.things["center"], setting.things["bound"][..., None]], axis=-1)
+        world.spheres = wp.array(spheres, dtype=wp.vec4, device=DEVICE)
         world.things = wp.array(setting.things, dtype=kernels.Thing, device=DEVICE)
         world.surfaces, world.profiles, world.patterns = self._surfaces, self._profiles, self._patterns
         world.num_lights, world.ambient, world.ground, world.backdrop = num_lights, AMBIENT, GROUND, BACKDROP
@@ -270,16 +282,6 @@ def _dtype(kind: Any) -> np.dtype:
 def _structures(kind: Any, rows: list[tuple[float, ...]]) -> wp.array:
     """Rows of plain numbers as the kernels' structures."""
     return wp.array(np.array(rows, dtype=_dtype(kind)), dtype=kind)
-
-
-def _uniform_rows(seed: int, split: str, purpose: str, numbers: np.ndarray, width: int) -> np.ndarray:
-    """`uniform` for any scene numbers [n]: float64 [n, width]."""
-    rows = np.empty((len(numbers), width))
-    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
-    for run in np.split(np.arange(len(numbers)), breaks):
-        first, last = int(numbers[run[0]]), int(numbers[run[-1]])
-        rows[run] = uniform(seed, split, purpose, first, last + 1, width)
-    return rows
 
 
 def _linear(srgb: np.ndarray) -> np.ndarray:
@@ -298,6 +300,16 @@ def _other_tone(color: np.ndarray) -> np.ndarray:
     """The second tone of a pattern on linear colours [..., 3]: darker on light ones, lighter on dark ones."""
     light = (color @ [0.2126, 0.7152, 0.0722])[..., None]
     return np.where(light > 0.18, 0.22 * color, 0.45 * color + 0.4)
+
+
+def _spread(bits: np.ndarray) -> np.ndarray:
+    """Bits of each pixel and its four neighbours, whose samples decide whether and how it is drawn again: [n, s, s]."""
+    spread = bits.copy()
+    spread[:, 1:] |= bits[:, :-1]
+    spread[:, :-1] |= bits[:, 1:]
+    spread[:, :, 1:] |= bits[:, :, :-1]
+    spread[:, :, :-1] |= bits[:, :, 1:]
+    return spread
 
 
 def _drawn(own: np.ndarray, size: float) -> Drawn:
