@@ -51,16 +51,6 @@ def _turned(piece: Points, times: int) -> np.ndarray:
     return np.concatenate(copies)
 
 
-def _spline(points: Points, steps: int = 5) -> np.ndarray:
-    """A smooth closed curve through the points: uniform Catmull-Rom, `steps` points to a segment."""
-    knots = np.asarray(points, dtype=float)
-    before, after, second = (np.roll(knots, -n, axis=0)[:, None] for n in (-1, 1, 2))
-    here, t = knots[:, None], (np.arange(steps) / steps)[None, :, None]
-    curve = 2 * here + (after - before) * t + (2 * before - 5 * here + 4 * after - second) * t**2
-    curve = curve + (3 * here - before - 3 * after + second) * t**3
-    return curve.reshape(-1, 2) / 2
-
-
 def _fitted(*polygons: np.ndarray) -> Polygons:
     """Polygons moved and scaled so that the smallest circle around them is the unit circle.
 
@@ -79,24 +69,29 @@ def _fitted(*polygons: np.ndarray) -> Polygons:
 
 
 def circle() -> Polygons:
+    """A disc."""
     return [_arc(0.88, 0, 360)]
 
 
 def square() -> Polygons:
+    """A square on its side."""
     return [_regular(4, 1.0, 45)]
 
 
 def triangle() -> Polygons:
+    """An equilateral triangle, tip up."""
     return [_regular(3, 1.0, -90)]
 
 
 def star() -> Polygons:
+    """A star of five points."""
     points = np.empty((10, 2))
     points[::2], points[1::2] = _regular(5, 1.0, -90), _regular(5, 0.42, -54)
     return [points]
 
 
 def cross() -> Polygons:
+    """A Greek cross."""
     arm, reach = 0.28, 0.95
     quarter = np.array([[arm, -reach], [arm, -arm], [reach, -arm]])
     turn = np.array([[0, -1], [1, 0]])
@@ -104,6 +99,7 @@ def cross() -> Polygons:
 
 
 def heart() -> Polygons:
+    """A heart, tip down."""
     t = np.linspace(0, 2 * np.pi, _ARC_STEPS, endpoint=False)
     x = 16 * np.sin(t) ** 3
     y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
@@ -111,6 +107,7 @@ def heart() -> Polygons:
 
 
 def ring() -> Polygons:
+    """A disc with a round hole."""
     return [_arc(0.92, 0, 360), _arc(0.5, 0, 360)]
 
 
@@ -126,20 +123,24 @@ def crescent() -> Polygons:
 
 
 def diamond() -> Polygons:
+    """A rhombus on its tip."""
     return [np.array([[0.0, -1.0], [0.58, 0.0], [0.0, 1.0], [-0.58, 0.0]])]
 
 
 def arrow() -> Polygons:
+    """An arrow, head up."""
     half = np.array([[0.0, -1.0], [0.75, -0.15], [0.27, -0.15], [0.27, 0.95]])
     return [np.concatenate([half, half[:0:-1] * [-1.0, 1.0]])]
 
 
 def hourglass() -> Polygons:
+    """Two triangles, tip to tip."""
     half = np.array([[0.7, -0.7], [0.1, 0.0], [0.7, 0.7]])
     return [np.concatenate([half, half[::-1] * [-1.0, 1.0]])]
 
 
 def bar() -> Polygons:
+    """A long rectangle."""
     return [np.array([[-0.95, -0.28], [0.95, -0.28], [0.95, 0.28], [-0.95, 0.28]])]
 
 
@@ -149,183 +150,142 @@ def tube() -> Polygons:
 
 
 def pill() -> Polygons:
+    """A rectangle with half discs for ends."""
     return [np.concatenate([_arc(0.45, 180, 360, (0.0, -0.53)), _arc(0.45, 0, 180, (0.0, 0.53))])]
 
 
 def dome() -> Polygons:
+    """The upper half of a disc."""
     return _fitted(_arc(1.0, 180, 360))
 
 
-def drop() -> Polygons:
-    return _fitted(_mirrored([(0.0, -1.25)], _arc(0.62, -28, 90, (0.0, 0.2), 20)))
-
-
-def bolt() -> Polygons:
-    return _fitted(np.array([[0.35, -1.0], [-0.55, 0.15], [-0.05, 0.15], [-0.35, 1.0], [0.6, -0.25], [0.05, -0.25]]))
-
-
 def gear() -> Polygons:
+    """A wheel with eight teeth and a hole."""
     tooth = np.concatenate([_arc(1.0, -11, 11, steps=3), _arc(0.72, 18, 27, steps=3)])
     return [_turned(tooth, 8), _disc(0.3)]
 
 
-def flower() -> Polygons:
-    t = np.linspace(0, 2 * np.pi, 60, endpoint=False)
-    r = 0.68 + 0.32 * np.cos(5 * t)
-    return [np.stack([np.sin(t) * r, -np.cos(t) * r], axis=1)]
-
-
 def house() -> Polygons:
+    """A house with a gable and a door."""
     return _fitted(_mirrored([(0.0, -1.0), (1.0, -0.2), (0.75, -0.2), (0.75, 0.8)]), _box(-0.2, 0.2, 0.2, 0.75))
 
 
 def chevron() -> Polygons:
+    """A bent bar, tip up."""
     return _fitted(_mirrored([(0.0, -0.75), (0.95, 0.15), (0.95, 0.75), (0.0, -0.12)]))
 
 
-def tee() -> Polygons:
-    return _fitted(_mirrored([(0.85, -0.85), (0.85, -0.35), (0.27, -0.35), (0.27, 0.85)]))
-
-
-def corner() -> Polygons:
-    return _fitted(np.array([[-0.7, -0.85], [-0.2, -0.85], [-0.2, 0.35], [0.75, 0.35], [0.75, 0.85], [-0.7, 0.85]]))
-
-
 def arch() -> Polygons:
+    """A round arch, open below."""
     outer, inner = _arc(0.8, -90, 0, (0.0, -0.1), 16), _arc(0.38, 0, -90, (0.0, -0.1), 12)
     return _fitted(_mirrored(outer, [(0.8, 0.9), (0.38, 0.9)], inner))
 
 
 def magnet() -> Polygons:
+    """A horseshoe, open above."""
     outer, inner = _arc(0.85, 0, 90, (0.0, 0.0), 16), _arc(0.3, 90, 0, (0.0, 0.0), 12)
     return _fitted(_mirrored(inner, [(0.3, -0.9), (0.85, -0.9)], outer))
 
 
-def zigzag() -> Polygons:
-    half = [(-0.75, -0.85), (0.75, -0.85), (0.75, -0.5), (-0.1, 0.42), (0.75, 0.42)]
-    return _fitted(np.concatenate([half, -np.array(half)]))
-
-
 def comb() -> Polygons:
+    """A bar with three teeth below."""
     return _fitted(_mirrored([(0.9, -0.75), (0.9, 0.75), (0.6, 0.75), (0.6, -0.15), (0.2, -0.15), (0.2, 0.75)]))
 
 
-def ladder() -> Polygons:
-    holes = [_box(-0.28, y, 0.28, y + 0.42) for y in (-0.87, -0.21, 0.45)]
-    return _fitted(_box(-0.52, -1.1, 0.52, 1.1), *holes)
-
-
 def key() -> Polygons:
+    """A key, its bow to the left."""
     bow = _arc(0.45, 20, 340, (-0.55, 0.0), 28)
     shaft = [(1.0, -0.15), (1.0, 0.45), (0.78, 0.45), (0.78, 0.15), (0.6, 0.15), (0.6, 0.4), (0.38, 0.4), (0.38, 0.15)]
     return _fitted(np.concatenate([bow, shaft]), _disc(0.2, (-0.62, 0.0), 20))
 
 
 def bone() -> Polygons:
+    """A bone, lying."""
     knob = [_arc(0.3, 150, 345, (0.75, -0.28), 14), _arc(0.3, 15, 210, (0.75, 0.28), 14)]
     right = np.concatenate([knob[0], knob[1]])
     return _fitted(np.concatenate([right, -right]))
 
 
 def fish() -> Polygons:
+    """A fish that swims to the left."""
     body = [(-0.95, 0.0), (-0.6, -0.34), (-0.15, -0.48), (0.25, -0.32), (0.52, -0.1), (0.95, -0.55)]
     back = [(0.8, 0.0), (0.95, 0.55), (0.52, 0.1), (0.25, 0.32), (-0.15, 0.48), (-0.6, 0.34)]
     return _fitted(np.array(body + back), _disc(0.09, (-0.58, -0.1), 12))
 
 
 def leaf() -> Polygons:
+    """A pointed leaf with a stem, leaning to the right."""
     upright = _mirrored([(0.0, -0.8)], _arc(0.94, -56, 52, (-0.5, 0.0), 16), [(0.06, 1.2)])
     return _fitted(upright @ np.array([[1.0, 1.0], [-1.0, 1.0]]))
 
 
-def oval() -> Polygons:
-    return [_disc(1.0) * [1.0, 0.55]]
-
-
-def spade() -> Polygons:
-    half = [(0.0, -1.0), (0.18, -0.72), (0.55, -0.32), (0.78, 0.08), (0.68, 0.42), (0.4, 0.5), (0.14, 0.34)]
-    return _fitted(_mirrored(half, [(0.16, 0.6), (0.38, 0.9)]))
-
-
-def club() -> Polygons:
-    top, side = _arc(0.37, -90, 32, (0.0, -0.5), 16), _arc(0.37, -78, 150, (0.47, 0.16), 24)
-    return _fitted(_mirrored(top, side, [(0.14, 0.42), (0.34, 0.92)]))
-
-
 def mushroom() -> Polygons:
+    """A half disc on a stem."""
     cap = _arc(0.95, -90, 0, (0.0, 0.1), 20)
     return _fitted(_mirrored(cap, [(0.95, 0.22), (0.3, 0.22), (0.3, 0.95)]))
 
 
-def bottle() -> Polygons:
-    half = [(0.2, -1.0), (0.2, -0.5), (0.3, -0.32), (0.46, -0.12), (0.46, 1.0)]
-    return _fitted(_mirrored(half))
-
-
 def bell() -> Polygons:
+    """A bell with a clapper."""
     half = [(0.0, -0.95), (0.3, -0.85), (0.48, -0.55), (0.52, 0.0), (0.62, 0.32), (0.9, 0.6), (0.22, 0.6)]
     return _fitted(_mirrored(half, _arc(0.22, 0, 90, (0.0, 0.66), 8)))
 
 
 def crown() -> Polygons:
+    """A crown with three points."""
     return _fitted(_mirrored([(0.0, -0.6), (0.35, 0.05), (0.9, -0.6), (0.75, 0.65)]))
 
 
 def axe() -> Polygons:
+    """An axe, its blade to the left."""
     blade = _arc(0.8, 142, 218, (0.1, -0.42), 12)
     handle = [(0.0, -0.62), (0.0, -1.0), (0.28, -1.0), (0.28, 1.0), (0.0, 1.0), (0.0, -0.22)]
     return _fitted(np.concatenate([blade, handle]))
 
 
-def umbrella() -> Polygons:
-    hook = [_arc(0.16, 180, 0, (0.24, 0.62), 8), _arc(0.32, 0, 180, (0.24, 0.62), 12)]
-    stick = np.array([[0.08, 0.0], [0.08, 0.62]]), np.array([[-0.08, 0.0]])
-    return _fitted(np.concatenate([_arc(0.95, 180, 360, steps=28), stick[0], hook[0][1:], hook[1], stick[1]]))
-
-
 def boat() -> Polygons:
+    """A boat with one sail."""
     points = [(-0.06, -1.0), (0.62, 0.2), (0.06, 0.2), (0.06, 0.35), (0.95, 0.35), (0.6, 0.85), (-0.6, 0.85)]
     return _fitted(np.array([*points, (-0.95, 0.35), (-0.06, 0.35)]))
 
 
 def tree() -> Polygons:
+    """A fir with three tiers."""
     half = [(0.0, -1.0), (0.45, -0.4), (0.22, -0.4), (0.62, 0.12), (0.34, 0.12), (0.8, 0.68), (0.16, 0.68), (0.16, 1.0)]
     return _fitted(_mirrored(half))
 
 
 def castle() -> Polygons:
+    """A tower with battlements."""
     top = [(0.0, -0.65), (0.22, -0.65), (0.22, -0.95), (0.7, -0.95), (0.7, -0.25), (0.5, -0.25), (0.5, 0.6), (0.8, 0.6)]
     return _fitted(_mirrored(top, [(0.8, 0.95)]))
 
 
-def stairs() -> Polygons:
+def staircase() -> Polygons:
+    """Three steps that rise to the right."""
     steps = [(-0.85, 0.45), (-0.28, 0.45), (-0.28, -0.05), (0.28, -0.05), (0.28, -0.6), (0.85, -0.6), (0.85, 0.9)]
     return _fitted(np.array([*steps, (-0.85, 0.9)]))
 
 
 def frame() -> Polygons:
+    """A square with a square hole."""
     return [_regular(4, 1.0, 45), _regular(4, 0.55, 45)]
 
 
 def wheel() -> Polygons:
+    """A wheel with four spokes."""
     quarter = np.concatenate([_arc(0.68, 14, 76, steps=8), [(0.16, 0.16)]])
     return [_disc(0.95, steps=40), *(_turned(quarter, 4).reshape(4, -1, 2))]
 
 
-def pentagon() -> Polygons:
-    return [_regular(5, 1.0, -90)]
-
-
 def propeller() -> Polygons:
+    """Three blades."""
     blade = [(0.14, 0.05), (0.45, -0.75), (0.3, -0.98), (-0.1, -0.98), (-0.25, -0.75)]
     return _fitted(_turned(blade[::-1], 3))
 
 
-def pinwheel() -> Polygons:
-    return [_turned([(0.0, -0.18), (0.0, -1.0), (0.62, -0.62)], 4)]
-
-
 def spiral() -> Polygons:
+    """One and three quarter turns of a spiral."""
     t = np.linspace(0.7 * np.pi, 4.2 * np.pi, 46)
     outward = np.stack([np.cos(t), np.sin(t)], axis=1)
     radius, width = 0.068 * t, 0.13
@@ -333,34 +293,25 @@ def spiral() -> Polygons:
 
 
 def sun() -> Polygons:
+    """A star of ten points with a hole."""
     return [_turned([(0.0, -1.0), (0.19, -0.6)], 10), _disc(0.3)]
 
 
 def asterisk() -> Polygons:
+    """Six arms."""
     arm = np.array([(0.17, -0.3), (0.17, -1.0), (-0.17, -1.0)])
     return _fitted(_turned(arm[::-1], 6))
 
 
-def cloud() -> Polygons:
-    arcs = [_arc(0.38, 90, 262, (-0.6, 0.22), 12), _arc(0.42, 188, 310, (-0.22, -0.15), 12)]
-    arcs += [_arc(0.38, 232, 360, (0.34, -0.05), 12), _arc(0.32, 280, 450, (0.68, 0.28), 12)]
-    return _fitted(np.concatenate(arcs))
-
-
 def puzzle() -> Polygons:
+    """A piece of a jigsaw puzzle."""
     knob = _arc(0.26, 150, 390, (0.0, -0.78), 14)
     top = np.concatenate([[(-0.62, -0.62)], knob, [(0.62, -0.62)]])
     return _fitted(np.concatenate([top, _arc(0.24, -60, -300, (0.5, 0.05), 14), [(0.62, 0.72), (-0.62, 0.72)]]))
 
 
-def mug() -> Polygons:
-    handle = _arc(0.5, -90, 90, (0.35, 0.0), 14)
-    body = [(0.35, 0.75), (-0.75, 0.75), (-0.75, -0.75), (0.35, -0.75)]
-    hole = _arc(0.26, -90, 90, (0.45, 0.0), 10)
-    return _fitted(np.concatenate([handle, body]), hole)
-
-
 def anchor() -> Polygons:
+    """An anchor."""
     right = [
         (0.1, -0.52),
         (0.42, -0.52),
@@ -376,18 +327,14 @@ def anchor() -> Polygons:
 
 
 def lock() -> Polygons:
+    """A padlock."""
     outer, inner = _arc(0.5, -90, 0, (0.0, -0.3), 10), _arc(0.26, 180, 360, (0.0, -0.3), 14)
     body = [(0.5, -0.05), (0.75, -0.05), (0.75, 0.95)]
     return _fitted(_mirrored(outer, body), np.concatenate([inner, [(0.26, -0.05), (-0.26, -0.05)]]))
 
 
-def wrench() -> Polygons:
-    return _fitted(
-        _mirrored([(0.0, -0.5)], [(0.18, -0.62), (0.2, -1.0)], _arc(0.45, -40, 66, (0.0, -0.62), 12), [(0.18, 1.0)])
-    )
-
-
 def plane() -> Polygons:
+    """An aeroplane from above, nose up."""
     half = [
         (0.0, -1.0),
         (0.13, -0.75),
@@ -402,26 +349,31 @@ def plane() -> Polygons:
 
 
 def car() -> Polygons:
+    """A car from the side."""
     top = [(-0.98, -0.05), (-0.62, -0.1), (-0.38, -0.5), (0.3, -0.5), (0.6, -0.1), (0.98, 0.0), (0.98, 0.35)]
     wheels = np.concatenate([_arc(0.24, -10, 190, (0.52, 0.35), 12), _arc(0.24, -10, 190, (-0.52, 0.35), 12)])
     return _fitted(np.concatenate([top, wheels, [(-0.98, 0.35)]]))
 
 
 def hat() -> Polygons:
+    """A top hat."""
     return _fitted(_mirrored([(0.5, -0.65), (0.46, 0.2), (0.95, 0.25), (0.95, 0.55)]))
 
 
 def boot() -> Polygons:
+    """A boot, its toe to the right."""
     points = [(-0.55, -0.95), (0.1, -0.95), (0.1, 0.1), (0.65, 0.28), (0.85, 0.55), (0.85, 0.9), (-0.55, 0.9)]
     return _fitted(np.array(points))
 
 
 def chair() -> Polygons:
+    """A chair from the side, its back to the left."""
     back = [(-0.65, -1.0), (-0.35, -1.0), (-0.35, -0.05), (0.65, -0.05), (0.65, 0.95), (0.38, 0.95), (0.38, 0.28)]
     return _fitted(np.array([*back, (-0.38, 0.28), (-0.38, 0.95), (-0.65, 0.95)]))
 
 
 def butterfly() -> Polygons:
+    """A butterfly."""
     wing = [
         (0.08, -0.25),
         (0.45, -0.75),
@@ -436,57 +388,47 @@ def butterfly() -> Polygons:
 
 
 def bird() -> Polygons:
+    """A bird that looks to the left."""
     points = [(-0.95, -0.35), (-0.7, -0.6), (-0.42, -0.55), (-0.2, -0.15), (0.35, -0.1), (0.95, -0.45), (0.75, 0.15)]
     return _fitted(np.array([*points, (0.3, 0.5), (-0.3, 0.5), (-0.62, 0.1), (-0.68, -0.25)]))
 
 
 def flag() -> Polygons:
+    """A pennant on a pole."""
     return _fitted(np.array([(-0.6, -1.0), (0.85, -0.5), (-0.38, 0.0), (-0.38, 1.0), (-0.6, 1.0)]))
 
 
 def hook() -> Polygons:
+    """A hook, open to the left."""
     outer, inner = _arc(0.62, 0, 180, (0.0, 0.3), 20), _arc(0.3, 180, 0, (0.0, 0.3), 14)
     return _fitted(np.concatenate([[(0.62, -0.95)], outer, inner, [(0.3, -0.95)]]))
 
 
 def cat() -> Polygons:
+    """The head of a cat."""
     face = _arc(0.72, -15, 90, (0.0, 0.2), 14)
     return _fitted(_mirrored([(0.0, -0.5), (0.28, -0.46), (0.72, -0.95)], face))
 
 
 def pie() -> Polygons:
+    """A disc without a quarter, open to the right."""
     return [np.concatenate([[(0.0, 0.0)], _arc(0.97, 35, 325, steps=36)])]
 
 
-def saltire() -> Polygons:
-    return _fitted(_turned([(0.55, -0.95), (0.95, -0.55), (0.36, 0.0)], 4))
-
-
 def goblet() -> Polygons:
+    """A cup on a foot."""
     half = [(0.62, -0.95), (0.6, -0.5), (0.45, -0.15), (0.12, 0.08), (0.12, 0.68), (0.55, 0.85), (0.55, 0.98)]
     return _fitted(_mirrored(half))
 
 
-def rocket() -> Polygons:
-    half = [(0.0, -1.0), (0.24, -0.7), (0.34, -0.3), (0.34, 0.3), (0.72, 0.65), (0.72, 0.98), (0.3, 0.75), (0.14, 0.75)]
-    return _fitted(_mirrored(half, [(0.14, 0.9)]))
-
-
-def bow() -> Polygons:
-    return [hourglass()[0][:, ::-1] * [1.35, 0.8] / 1.1]
-
-
 def eye() -> Polygons:
+    """A lens with a round hole."""
     lid = _arc(1.12, 213, 327, (0.0, 0.6), 18)
     return _fitted(np.concatenate([lid, -lid]), _disc(0.26, steps=20))
 
 
-def eight() -> Polygons:
-    lobes = np.concatenate([_arc(0.5, 140, 400, (0.0, -0.48), 24), _arc(0.56, -42, 222, (0.0, 0.45), 26)])
-    return _fitted(lobes, _disc(0.2, (0.0, -0.48), 20), _disc(0.26, (0.0, 0.45), 20))
-
-
 def trident() -> Polygons:
+    """A fork with three prongs."""
     half = [
         (0.13, -0.95),
         (0.13, -0.2),
@@ -501,51 +443,19 @@ def trident() -> Polygons:
 
 
 def pawn() -> Polygons:
+    """A pawn of a game of chess."""
     head = _arc(0.36, -90, 50, (0.0, -0.62), 14)
     return _fitted(_mirrored(head, [(0.2, -0.2), (0.34, 0.5), (0.62, 0.68), (0.62, 0.98)]))
 
 
-def ghost() -> Polygons:
-    head = _arc(0.72, -90, 0, (0.0, -0.2), 14)
-    body = _mirrored(head, [(0.72, 0.95), (0.36, 0.6), (0.0, 0.95)])
-    return _fitted(body, _disc(0.13, (-0.27, -0.22), 12), _disc(0.13, (0.27, -0.22), 12))
-
-
-def cactus() -> Polygons:
-    trunk = [(-0.18, 0.95), (-0.18, 0.4), (-0.7, 0.4), (-0.7, -0.3), (-0.42, -0.3), (-0.42, 0.1), (-0.18, 0.1)]
-    top = [(-0.18, -0.95), (0.18, -0.95), (0.18, -0.05), (0.42, -0.05), (0.42, -0.55), (0.7, -0.55), (0.7, 0.25)]
-    return _fitted(np.array([*trunk, *top, (0.18, 0.25), (0.18, 0.95)]))
-
-
 def bulb() -> Polygons:
+    """A light bulb, socket down."""
     glass = _arc(0.68, -90, 48, (0.0, -0.3), 18)
     return _fitted(_mirrored(glass, [(0.3, 0.45), (0.3, 0.9), (0.14, 1.0)]))
 
 
-def pear() -> Polygons:
-    half = [(0.0, -1.0), (0.26, -0.85), (0.34, -0.5), (0.5, -0.1), (0.74, 0.3), (0.68, 0.72), (0.36, 0.97), (0.0, 1.0)]
-    return _fitted(_spline(_mirrored(half)))
-
-
 def snake() -> Polygons:
+    """A winding band."""
     t = np.linspace(-1, 1, 24)
     x, wide = 0.42 * np.sin(np.pi * t), 0.27
     return _fitted(np.concatenate([np.stack([x + wide, t], 1), np.stack([x - wide, t], 1)[::-1]]))
-
-
-def kite() -> Polygons:
-    return _fitted(np.array([(0.0, -1.0), (0.62, -0.35), (0.0, 1.0), (-0.62, -0.35)]))
-
-
-def shield() -> Polygons:
-    half = [(0.0, -0.95), (0.75, -0.8), (0.75, 0.0), (0.55, 0.5), (0.0, 1.0)]
-    return _fitted(_mirrored(half))
-
-
-def fan() -> Polygons:
-    return _fitted(np.concatenate([[(0.0, 0.75)], _arc(1.5, 235, 305, (0.0, 0.75), 20)]))
-
-
-def pillar() -> Polygons:
-    half = [(0.6, -0.95), (0.6, -0.65), (0.32, -0.55), (0.32, 0.55), (0.6, 0.65), (0.6, 0.95)]
-    return _fitted(_mirrored(half))
