@@ -37,7 +37,7 @@ GROUND = 0.36  # share of the light that the ground sends back
 AMBIENT = 0.28  # light from all around
 BACKDROP = 0.62  # linear light of the far ground
 _NUM_CODES = 8192  # the first of which are 0.4 of a byte apart
-_DEFAULTS = {
+DEFAULTS = {
     "color": "gray",
     "shape": "cube",
     "size": "large",
@@ -214,7 +214,7 @@ class _Tables:
         self.space = space
         self.colors = np.array([COLORS[name] for name in self._names("color")], dtype=np.float64) / 255
         self.scales = np.array(size_scales(self._names("size")))
-        self.turns = quarter_turns("clevr", space.to_dict(), _DEFAULTS["shape"])
+        self.turns = quarter_turns("clevr", space.to_dict(), DEFAULTS["shape"])
         self.patterns = np.array([list(PATTERNS).index(name) for name in self._names("pattern")])
         self.materials = np.array([list(MATERIALS).index(name) for name in self._names("material")])
         solids = [solid_numbers(SOLIDS[name]) for name in self._names("shape")]
@@ -230,7 +230,7 @@ class _Tables:
         """The values of a concept, or the default where the space does not have it."""
         if concept in self.space.names:
             return list(self.space.values[self.space.names.index(concept)])
-        return [_DEFAULTS[concept]]
+        return [DEFAULTS[concept]]
 
 
 class _Buffers:
