@@ -1,24 +1,21 @@
 """The tree of a data config, its checks and its hash."""
 
-import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from data_gen import FORMAT_VERSION, GENERATOR_VERSION
-from data_gen.render.tables import VALUES, default_object_size, size_scales
+from data_gen.checks import CAPTION_KINDS, CAPTION_OF_OPPOSITE, PARAPHRASES, check, resolved_concepts
+from data_gen.render.clevr import DEVICE
 from dualenc import configs
 from dualenc.configs import field
-from dualenc.errors import InputError
-from dualenc.scenes import SPLITS, TEMPLATES, check_scene_size, keys_under
+from dualenc.scenes import SPLITS, TEMPLATES, Language
 
 _TEMPLATE_NAMES = ", ".join(map(repr, TEMPLATES))
-_LEAST_PIXELS = 6.0
-_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
+_KINDS = ", ".join(CAPTION_KINDS)
+_OPPOSITES = ", ".join(f"{kind} (of {caption} captions)" for kind, caption in CAPTION_OF_OPPOSITE.items())
 
 
 @dataclass
@@ -38,6 +35,17 @@ class CaptionsConfig:
 
     templates: list[str] = field(["{}"], f"templates, one drawn for each caption, among {_TEMPLATE_NAMES}")
     random_order: bool = field(True, "mention the objects in random order, not in the scene's")
+    kinds: dict[str, float] = field(
+        {"list": 1.0}, f"kind of caption -> share, among {_KINDS}; list where a scene has none of its kind", above=0
+    )
+    num: int = field(
+        1, "captions of a scene; the first is KEY.txt, all further ones are in KEY.json", minimum=1, maximum=64
+    )
+    negation: list[str] = field(
+        ["absent", "not"], "what negation captions deny: an absent object (absent), a value of a present one (not)"
+    )
+    positives: int = field(0, "other texts that mean the same as KEY.txt, in KEY.json", minimum=0, maximum=64)
+    paraphrases: list[str] = field(list(PARAPHRASES), f"how those differ from it, among {', '.join(PARAPHRASES)}")
 
 
 @dataclass
@@ -47,6 +55,9 @@ class EditsConfig:
     swap: int = field(1, "captions in which two objects have exchanged a value", minimum=0, maximum=64)
     replace: int = field(1, "captions in which one value of one object is another", minimum=0, maximum=64)
     add: int = field(1, "captions with one object more", minimum=0, maximum=64)
+    spatial: int = field(0, "captions with a relation turned round or exchanged", minimum=0, maximum=64)
+    negation: int = field(0, "captions that deny what is there, or say what is denied", minimum=0, maximum=64)
+    depth2: int = field(0, "captions changed twice, by the operators asked for above", minimum=0, maximum=64)
 
 
 @dataclass
@@ -80,6 +91,9 @@ class PictureConfig:
         15.0, "objects turn by up to this many degrees, or their shape's limit", minimum=0, maximum=180
     )
     color_jitter: float = field(0.06, "brightness varies by up to this share", minimum=0, maximum=0.5)
+    masks: bool = field(
+        False, "KEY.mask.png with every sample: the number of the object that a pixel shows, 0 for none"
+    )
     clevr: ClevrConfig = field(ClevrConfig, "the 3-D style's camera, lights and samples; without effect on flat")
 
 
@@ -99,9 +113,11 @@ class DataConfig:
         minimum=0,
     )
     seed: int = field(0, "seed of the object split and the scenes", minimum=0, maximum=2**63 - 1)
-    style: Literal["flat"] = field("flat", "renderer")
+    style: Literal["flat", "clevr"] = field("flat", "renderer: drawn shapes, or solids in a room")
     concepts: dict[str, int | list[str]] = field(
-        {"color": 8, "shape": 8}, "concepts among color, shape, size -> their values, or how many of the table's first"
+        {"color": 8, "shape": 8},
+        "concepts among color, shape, size, pattern, orientation (clevr: material too) -> their values, or how many of "
+        "the table's first",
     )
     split: Literal["uniform", "checkerboard", "block"] = field("uniform", "how coverage is spent on objects")
     coverage: float = field(0.8, "share of all objects that training may show", above=0, maximum=1)
@@ -112,9 +128,24 @@ class DataConfig:
     )
     collision_rate: float = field(0.0, "share of train scenes whose swap partner is drawn too", minimum=0, maximum=1)
     duplicates: bool = field(False, "whether one scene may hold an object twice")
+    layout: Literal["free", "fixed", "relational"] = field(
+        "free", "places: anywhere, one for each slot, or so that two objects stand in a relation that captions state"
+    )
+    slot_jitter: float = field(0.0, "layout fixed: places vary by up to this share of the side", minimum=0, maximum=0.5)
+    relations: list[str] | None = field(None, "relations that are stated; null: all that the style can show")
+    relation_margin: float = field(
+        0.05, "objects nearer than this along an axis stand in no relation on it", minimum=0, maximum=0.5
+    )
     num_samples: NumSamplesConfig = field(NumSamplesConfig, "scenes of each split")
     captions: CaptionsConfig = field(CaptionsConfig, "captions")
     edits: EditsConfig = field(EditsConfig, "hard negatives")
+    opposites: dict[str, float] = field(
+        {},
+        f"opposite pictures and captions: kind among {_OPPOSITES} -> share of the scenes with such a caption that get "
+        "one",
+        above=0,
+        maximum=1,
+    )
     picture: PictureConfig = field(PictureConfig, "pictures")
     samples_per_shard: int = field(1000, "scenes of one tar file; even", minimum=2, maximum=10**6)
 
@@ -132,10 +163,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> DataConfig:
     Concepts given by a count come back as lists of values.
     """
     data = configs.load(Config, path, overrides).data
-    data = replace(data, concepts=_resolved_concepts(data))
-    _check_names(data)
-    _check_task(data)
-    _check_picture(data)
+    data = replace(data, concepts=resolved_concepts(data))
+    check(data)
     return data
 
 
@@ -150,9 +179,26 @@ def num_samples(data: DataConfig) -> dict[str, int]:
     return {split: number for split, number in numbers.items() if number}
 
 
-def library_versions() -> dict[str, str]:
+def language_of(data: DataConfig) -> Language:
+    """What the captions and edits of a dataset can say; nothing more, so that the vocabulary holds no idle words."""
+    kinds, captions = data.captions.kinds, data.captions
+    return Language(
+        relations=data.style if "relation" in kinds else None,
+        counting="count" in kinds,
+        negation="negation" in kinds,
+        synonyms=captions.positives > 0 and "synonym" in captions.paraphrases,
+    )
+
+
+def device(data: DataConfig) -> str:
+    """Where pictures are made, which is part of what they are."""
+    return "cpu" if data.style == "flat" else DEVICE
+
+
+def library_versions(data: DataConfig) -> dict[str, str]:
     """Versions of what decides a picture's bytes."""
-    return {package: version(package) for package in ("numpy", "pillow", "simplejpeg")}
+    packages = ["numpy", "pillow", "simplejpeg", *(["warp-lang"] if data.style == "clevr" else [])]
+    return {package: version(package) for package in packages}
 
 
 def config_hash(data: DataConfig) -> str:
@@ -162,8 +208,8 @@ def config_hash(data: DataConfig) -> str:
             "config": configs.identity_dict(data),
             "format_version": FORMAT_VERSION,
             "generator_version": GENERATOR_VERSION,
-            "device": "cpu",
-            "versions": library_versions(),
+            "device": device(data),
+            "versions": library_versions(data),
         }
     )
 
@@ -171,85 +217,3 @@ def config_hash(data: DataConfig) -> str:
 def dataset_folder(data: DataConfig) -> Path:
     """Where the dataset goes: `data.out`, or NAME-HASH under `data.root`."""
     return Path(data.out) if data.out else Path(data.root) / f"{data.name}-{config_hash(data)}"
-
-
-def _resolved_concepts(data: DataConfig) -> dict[str, int | list[str]]:
-    if not data.concepts:
-        raise InputError(f"data.concepts: is empty; give at least one of {', '.join(VALUES[data.style])}")
-    resolved: dict[str, int | list[str]] = {}
-    for name, wanted in data.concepts.items():
-        key = f"data.concepts.{name}"
-        if name not in VALUES[data.style]:
-            raise InputError(f"{key}: the {data.style} style has no such concept; use {', '.join(VALUES[data.style])}")
-        known = VALUES[data.style][name]
-        if isinstance(wanted, int):
-            if not 1 <= wanted <= len(known):
-                raise InputError(
-                    f"{key}: {wanted} is out of range; the {data.style} style has 1 to {len(known)} values"
-                )
-            wanted = known[:wanted]
-        for value in wanted:
-            if value not in known:
-                close = difflib.get_close_matches(value, known, n=1)
-                fix = f"did you mean {close[0]}" if close else f"use {', '.join(known)}"
-                raise InputError(f"{key}: the {data.style} style cannot draw {value!r}; {fix}")
-        if len(set(wanted)) != len(wanted) or not wanted:
-            raise InputError(f"{key}: {wanted} must be a list of different values; remove the repeated ones")
-        resolved[name] = list(wanted)
-    return resolved
-
-
-def _check_names(data: DataConfig) -> None:
-    if not _NAME.fullmatch(data.name):
-        raise InputError(
-            f"data.name: {data.name!r} is no folder name; use 1 to 100 of the characters A-Z a-z 0-9 . - _, the first "
-            "one not a dot"
-        )
-    if not data.captions.templates:
-        raise InputError("data.captions.templates: is empty; give at least one template, e.g. ['{}']")
-    for template in data.captions.templates:
-        if template not in TEMPLATES:
-            raise InputError(
-                f"data.captions.templates: {template!r} is no template of the grammar; use {_TEMPLATE_NAMES}"
-            )
-    if not data.objects:
-        raise InputError("data.objects: is empty; give number of objects -> share, e.g. {2: 1.0}")
-    for count in data.objects:
-        if count < 1:
-            raise InputError(f"data.objects: {count} objects in a scene are too few; use at least 1")
-        with keys_under("data", {}):
-            check_scene_size(count)
-    if max(data.objects) < 2 and data.num_samples.mixed:
-        raise InputError("data.num_samples.mixed: scenes of one object cannot mix train and ood objects; set it to 0")
-    if data.samples_per_shard % 2:
-        raise InputError(
-            f"data.samples_per_shard: {data.samples_per_shard} would part swap partners; give an even number"
-        )
-
-
-def _check_task(data: DataConfig) -> None:
-    if data.task is not None and data.task >= data.num_tasks:
-        raise InputError(
-            f"data.task: {data.task} is out of range; the tasks of data.num_tasks={data.num_tasks} are 0 to "
-            f"{data.num_tasks - 1}"
-        )
-
-
-def _check_picture(data: DataConfig) -> None:
-    picture = data.picture
-    if picture.background[0] > picture.background[1]:
-        raise InputError(f"data.picture.background: {list(picture.background)} is no range; give [low, high]")
-    scales = sorted(size_scales(values_of(data).get("size", ["large"])))
-    for smaller, larger in pairwise(scales):
-        if larger * (1 - picture.size_jitter) <= smaller:
-            raise InputError(
-                f"data.picture.size_jitter: {picture.size_jitter} makes two sizes look the same; "
-                f"give less than {1 - smaller / larger:.2g}"
-            )
-    diameter = picture.object_size or default_object_size(max(data.objects))
-    least = diameter * scales[0] * (1 - picture.size_jitter) * picture.size
-    if least < _LEAST_PIXELS:
-        raise InputError(
-            f"data.picture.size: {picture.size} makes the smallest objects {least:.1f} pixels wide, too few to tell "
-            f"shapes apart; give at least {int(picture.size * _LEAST_PIXELS / least) + 1}, or fewer or larger objects"
-        )

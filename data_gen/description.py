@@ -26,8 +26,8 @@ def describe(folder: Path, data: DataConfig, recipe: Recipe, shards: list[Shard]
     return {
         "format_version": FORMAT_VERSION,
         "generator_version": GENERATOR_VERSION,
-        "device": "cpu",
-        "versions": config.library_versions(),
+        "device": config.device(data),
+        "versions": config.library_versions(data),
         "name": data.name,
         "hash": config.config_hash(data),
         "config": configs.identity_dict(data),
