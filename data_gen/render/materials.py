@@ -29,6 +29,6 @@ class Material:
 MATERIALS: dict[str, Material] = {
     "rubber": Material(diffuse=1.0, gloss=0.05, roughness=0.55, coat=0.0, mirror=0.0, transmission=0.0),
     "metal": Material(diffuse=0.22, gloss=0.9, roughness=0.22, coat=0.0, mirror=0.85, transmission=0.0),
-    "ceramic": Material(diffuse=0.95, gloss=0.35, roughness=0.1, coat=0.06, mirror=0.0, transmission=0.0),
-    "glass": Material(diffuse=0.16, gloss=0.5, roughness=0.1, coat=0.05, mirror=0.0, transmission=0.8),
+    "ceramic": Material(diffuse=0.9, gloss=0.6, roughness=0.14, coat=0.1, mirror=0.0, transmission=0.0),
+    "glass": Material(diffuse=0.12, gloss=0.5, roughness=0.12, coat=0.06, mirror=0.0, transmission=0.95),
 }

@@ -88,6 +88,7 @@ class Thing:
     second: wp.vec3
     pattern: int
     material: int
+    opacity: float
 
 
 @wp.struct
@@ -432,7 +433,7 @@ def shadow(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3, ray: wp.
         o = to_object(thing, offset) * inverse
         d = to_object(thing, ray)
         s = wp.max(wp.max(b - root, near) * inverse, 0.01)
-        last = (b + root) * inverse
+        last = wp.max((b + root) * inverse, s)
         if thing.convex == 1:
             low = s + 0.381966 * (last - s)
             high = s + 0.618034 * (last - s)
@@ -485,7 +486,8 @@ def left_over(world: World, b: int, p: wp.vec3, ray: wp.vec3, spread: float, obj
                 near = float(0.0)
                 if j == own:
                     near = 0.1 * sphere[3]
-                left = shadow(world.profiles, world.things[b, j], p, ray, spread, near)
+                thing = world.things[b, j]
+                left = 1.0 - thing.opacity * (1.0 - shadow(world.profiles, thing, p, ray, spread, near))
                 if left < 1.0:
                     touched |= 1 << j
                     share *= left
@@ -729,9 +731,9 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
             strength = surface.mirror * (1.0 - 0.6 * graze)
             filter = base * (0.92 * strength) + white * (0.08 * strength + 0.6 * graze * surface.mirror)
         else:
-            onward = wp.normalize(ray - n * (0.35 * facing_eye))
-            strength = surface.transmission * (0.55 + 0.45 * facing_eye)
-            filter = wp.vec3(wp.sqrt(base[0]), wp.sqrt(base[1]), wp.sqrt(base[2])) * strength
+            onward = wp.normalize(ray - n * (0.3 * facing_eye))
+            strength = surface.transmission * (0.6 + 0.4 * facing_eye)
+            filter = (wp.vec3(wp.sqrt(base[0]), wp.sqrt(base[1]), wp.sqrt(base[2])) * 0.9 + white * 0.1) * strength
         seen, mirrored_of = beyond(world, b, p + onward * 0.01, onward, objects, found, 0.06)
         touched |= mirrored_of
         shown += wp.cw_mul(filter, seen)

@@ -12,13 +12,13 @@ SIDE = 6.0  # of the square on the ground on which objects stand; CLEVR's is 6 w
 NUM_DRAWS = 16  # uniform numbers for each scene
 
 _DISTANCE = 11.5  # of the camera from the square's middle
-_ELEVATION = 34.0  # degrees above the ground
-_FILL = 0.93  # share of the picture's width that the square's near edge takes
+_ELEVATION = 39.0  # degrees above the ground
+_FILL = 0.97  # share of the picture's width that the square's near edge takes
 
 # Places, strengths at the origin, and radii as seen from there (as tangents) of the key, fill and back light.
 _PLACES = np.array([[-4.6, 8.2, 4.4], [6.6, 6.2, 4.2], [-2.2, 7.6, -6.8]])
-_STRENGTHS = np.array([1.0, 0.34, 0.46])
-_SPREADS = np.array([0.11, 0.22, 0.16])
+_STRENGTHS = np.array([0.92, 0.22, 0.3])
+_SPREADS = np.array([0.1, 0.2, 0.15])
 _PLACE_JITTER = 1.0
 _STRENGTH_JITTER = 0.08
 

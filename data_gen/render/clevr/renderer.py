@@ -165,6 +165,7 @@ class ClevrRenderer:
         things["color"], things["second"] = color, _other_tone(color)
         things["pattern"] = tables.patterns[tables.column("pattern", values)]
         things["material"] = tables.materials[tables.column("material", values)]
+        things["opacity"] = 1 - 0.65 * tables.transmissions[things["material"]]
         look = look_of(jitter, self.picture.clevr, self.diameter * SIDE)
         away = np.linalg.norm(things["center"] - look.eye[:, None], axis=-1)
         pixels = diameter / away / np.linalg.norm(look.right, axis=-1)[:, None] * self.picture.size / 2
@@ -217,6 +218,7 @@ class _Tables:
         self.turns = quarter_turns("clevr", space.to_dict(), DEFAULTS["shape"])
         self.patterns = np.array([list(PATTERNS).index(name) for name in self._names("pattern")])
         self.materials = np.array([list(MATERIALS).index(name) for name in self._names("material")])
+        self.transmissions = np.array([material.transmission for material in MATERIALS.values()])
         solids = [solid_numbers(SOLIDS[name]) for name in self._names("shape")]
         self.solids = np.array([astuple(solid) for solid in solids], dtype=SOLID_DTYPE)
 
