@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from dualenc.files import atomic_write
 from dualenc.report.folder import Run
-from dualenc.report.results import EDITS, format_number
+from dualenc.report.results import edit_names, format_number
 from dualenc.report.wording import SPLIT_MEANING, gain_ceiling_key
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ PALETTE = {
     "bag_ceiling": "#AA4499",
     "chance": "#777777",
 }
-EDIT_COLORS = {"swap": "#0072B2", "replace": "#E69F00", "add": "#009E73"}
+EDIT_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+EDIT_LINES = ("-", "--", "-.")
 RUN_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 SPLIT_MARKERS = {"val": "o", "val_ood": "v", "ood": "s", "mixed": "D"}
 SPLIT_COLORS = {"val": "#0072B2", "val_ood": "#E69F00", "ood": "#D55E00", "mixed": "#009E73"}
@@ -112,13 +114,13 @@ def caption_curves(run: Run) -> list[Drawing]:
     """Share of scenes whose true caption beats its edit, per operator, over training; chance is one half."""
     drawings = []
     for split in run.splits:
-        curves = {edit: run.curve(f"{split}/caption_vs_{edit}") for edit in EDITS}
+        curves = {edit: run.curve(f"{split}/caption_vs_{edit}") for edit in edit_names(run.metrics)}
         if not any(values for _, values in curves.values()):
             continue
         with _figure() as (figure, axes):
-            for edit, style in zip(EDITS, ("-", "--", "-.")):
-                if curves[edit][1]:
-                    _line(axes, curves[edit], color=EDIT_COLORS[edit], label=f"against {edit}", linestyle=style)
+            for (edit, curve), color, style in zip(curves.items(), cycle(EDIT_COLORS), cycle(EDIT_LINES)):
+                if curve[1]:
+                    _line(axes, curve, color=color, label=f"against {edit}", linestyle=style)
             axes.axhline(0.5, color=PALETTE["chance"], linestyle=":", linewidth=1.4, label="chance")
             lowest = min(min(values) for _, values in curves.values() if values)
             axes.set(ylim=(min(0.45, lowest - 0.03), 1.01), ylabel="true caption preferred")

@@ -11,7 +11,7 @@ from dualenc.report import figures as draw
 from dualenc.report import html
 from dualenc.report.folder import SPLITS, Run, measured_splits
 from dualenc.report.html import text
-from dualenc.report.results import DASH, EDITS, format_count, format_number
+from dualenc.report.results import DASH, EDITS, edit_names, format_count, format_number, opposite_kinds
 from dualenc.report.wording import SPLIT_MEANING, verdict
 
 EXAMPLES_SHOWN = 12
@@ -33,6 +33,7 @@ def run_page(run: Run) -> tuple[str, list[draw.Drawing]]:
         "Results": _results(run),
         "Learning curves": html.figures(learning, large=True),
         "Captions against edits": html.figures(captions, large=True) + _edits(run.metrics),
+        **({"Minimal pairs": _minimal_pairs(run.metrics)} if opposite_kinds(run.metrics) else {}),
         "By number of objects and by concept": _breakdown(run, counts),
         "Confusion of bound attributes": html.figures(confusion, large=True),
         "Retrieval": _retrieval(run.metrics),
@@ -47,6 +48,9 @@ def run_page(run: Run) -> tuple[str, list[draw.Drawing]]:
         "Confusion of bound attributes": "For every object in a scene, the value named by the object query the model "
         "prefers (columns) against the value it has (rows), in per cent of the row where numbers are shown; grey: no "
         "object of the split has the value.",
+        "Minimal pairs": "Two pictures that differ in nothing but the two objects, and a caption of each. Text score: "
+        "for both pictures the true caption scores higher; picture score: for both captions the picture they are true "
+        "of does; group score: both.",
         "Coverage": "What training has met, against what the split allows.",
         "Worst-bound scenes": "The scenes of each split that lose by most: the best false description against what is "
         "true of the scene, with their scores. Won scenes appear where a split has too few mistakes.",
@@ -140,12 +144,26 @@ def _results(run: Run) -> str:
 def _edits(metrics: Mapping[str, Any]) -> str:
     rows = []
     for split in measured_splits(metrics):
-        for edit in EDITS:
+        for edit in edit_names(metrics):
             key = f"{split}/caption_vs_{edit}"
             if metrics.get(key) is not None:
                 groups = (f"{key}{suffix}" for suffix in ("", "_seen", "_heldout"))
                 rows.append([text(split), text(edit), *(_counted(metrics, group) for group in groups)])
     return html.table(["split", "edit", "all", "edited objects seen", "edited objects held out"], rows)
+
+
+def _minimal_pairs(metrics: Mapping[str, Any]) -> str:
+    rows = []
+    for split in measured_splits(metrics):
+        for kind in opposite_kinds(metrics):
+            key = f"{split}/opposite_{kind}"
+            if metrics.get(f"{key}_count"):
+                scores = (_with_chance(metrics[f"{key}_{w}"], metrics[f"{key}_{w}_chance"]) for w in _PAIR_SCORES)
+                rows.append([text(split), text(kind), *scores, format_count(metrics[f"{key}_count"])])
+    return html.table(["split", "what differs", *(f"{w} score" for w in _PAIR_SCORES), "pairs"], rows)
+
+
+_PAIR_SCORES = ("text", "picture", "group")
 
 
 def _counted(metrics: Mapping[str, Any], key: str) -> str:

@@ -1,6 +1,7 @@
 """The headline numbers as rows, and as the table printed at the end of a training."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dualenc.report.folder import measured_splits
@@ -13,6 +14,18 @@ COLUMNS = (
     ("bag level", "bag_level"),
     ("binding gain", "binding_gain"),
 )
+
+
+def edit_names(keys: Iterable[str]) -> list[str]:
+    """The edits that captions are compared with in metrics of these names: EDITS first, then others by name."""
+    found = {match[1] for key in keys if (match := re.search(r"(?:^|/)caption_vs_(.+)_count$", key))}
+    found = {name for name in found if not name.endswith(("_seen", "_heldout"))}
+    return [*EDITS, *sorted(found - set(EDITS))]
+
+
+def opposite_kinds(keys: Iterable[str]) -> list[str]:
+    """The kinds of minimal pairs in metrics of these names."""
+    return sorted({match[1] for key in keys if (match := re.search(r"(?:^|/)opposite_(.+)_group$", key))})
 
 
 def format_number(value: Any) -> str:

@@ -110,6 +110,15 @@ def test_breakdown_by_count_and_concept_stands_with_chance(page):
     assert section.count('<small>chance <data value="0.03571') == 8
 
 
+def test_further_edits_and_minimal_pairs_have_tables_of_their_own(run, page):
+    metrics = json.loads((run / "summary.json").read_text())["metrics"]
+    section = page[page.index('id="minimal-pairs"') :].split("<section")[0]
+    scores = [metrics[f"{s}/opposite_binding_{w}"] for s in ("val", "ood") for w in ("text", "picture", "group")]
+    assert all(f'<data value="{score!r}"' in section for score in scores)
+    assert "<td>499</td>" in section
+    assert 'spatial</td><td><data value="0.8' in page
+
+
 def test_figures_are_written_as_png_and_pdf(run, page):
     names = {path.stem for path in (run / "figures").glob("*.png")}
     assert names == {path.stem for path in (run / "figures").glob("*.pdf")}
