@@ -1,6 +1,16 @@
 """The formal layer (numpy only): concepts, objects, splits, scenes, language, truth and edits."""
 
 from dualenc.scenes.arrays import Scenes as Scenes
+from dualenc.scenes.captions import CAPTION_KINDS as CAPTION_KINDS
+from dualenc.scenes.captions import NEGATIONS as NEGATIONS
+from dualenc.scenes.captions import Captions as Captions
+from dualenc.scenes.captions import draw_captions as draw_captions
+from dualenc.scenes.compositions import CAPTION_OPERATORS as CAPTION_OPERATORS
+from dualenc.scenes.compositions import CaptionEdit as CaptionEdit
+from dualenc.scenes.compositions import Step as Step
+from dualenc.scenes.compositions import changed_spans as changed_spans
+from dualenc.scenes.compositions import draw_caption_edits as draw_caption_edits
+from dualenc.scenes.compositions import edit_record as edit_record
 from dualenc.scenes.concepts import ConceptSpace as ConceptSpace
 from dualenc.scenes.edits import OPERATORS as OPERATORS
 from dualenc.scenes.edits import Edits as Edits
@@ -17,9 +27,18 @@ from dualenc.scenes.forms import stack_forms as stack_forms
 from dualenc.scenes.language import TEMPLATES as TEMPLATES
 from dualenc.scenes.language import Grammar as Grammar
 from dualenc.scenes.language import Language as Language
+from dualenc.scenes.layouts import LAYOUTS as LAYOUTS
+from dualenc.scenes.layouts import Layout as Layout
+from dualenc.scenes.layouts import Stated as Stated
 from dualenc.scenes.limits import MAX_OBJECTS_OF_SCENE as MAX_OBJECTS_OF_SCENE
 from dualenc.scenes.limits import check_scene_size as check_scene_size
 from dualenc.scenes.limits import keys_under as keys_under
+from dualenc.scenes.opposites import OPPOSITE_KINDS as OPPOSITE_KINDS
+from dualenc.scenes.opposites import Opposites as Opposites
+from dualenc.scenes.opposites import draw_opposites as draw_opposites
+from dualenc.scenes.paraphrases import PARAPHRASES as PARAPHRASES
+from dualenc.scenes.paraphrases import Paraphrase as Paraphrase
+from dualenc.scenes.paraphrases import draw_paraphrases as draw_paraphrases
 from dualenc.scenes.random import SPLITS as SPLITS
 from dualenc.scenes.random import uniform as uniform
 from dualenc.scenes.relations import RELATIONS as RELATIONS

@@ -26,6 +26,7 @@ NOUN_CONCEPT = "shape"  # the concept whose values are nouns; a space without it
 TEMPLATES = ("{}", "there is {}", "a picture of {}", "a scene with {}")
 
 _PREFIXES = [words(template.format("")) for template in TEMPLATES]
+_THERE_IS = TEMPLATES.index("there is {}")  # "there are" before several
 
 _Words = Mapping[str, str]  # a value or relation -> another word for it
 
@@ -90,9 +91,9 @@ class Grammar:
         for relation in self.relations:
             said += words(RELATION_SYNONYMS.get(relation, relation) if self.language.synonyms else relation)
         if self.language.counting:
-            said += [*NUMBERS, "objects", "thing", "things"]
+            said += [*NUMBERS, "objects", "thing", "things", "are"]
         if self.language.negation:
-            said += ["but", "no", "nothing", "that", "is", "not", *(["are"] if self.language.counting else [])]
+            said += ["but", "no", "nothing", "that", "is", "not"]
         return list(dict.fromkeys(said))
 
     @cached_property
@@ -161,7 +162,7 @@ class Grammar:
         """The noun phrase of a row, in other words where `said` has them."""
         space = self.space
         adjectives = [space.values[k][values[k]] for k in self._adjectives if values[k] >= 0]
-        several = is_exactly(kind) and kind > EXACTLY + 1
+        several = _is_several(kind)
         if said:
             adjectives = [said.get(word, word) for word in adjectives]
         if self._noun is not None and values[self._noun] >= 0:
@@ -241,8 +242,27 @@ class Grammar:
                 parts.append(self._phrase(kind, values, said))
             (absent if kind == ABSENT else present).append(" ".join(parts))
         if present and absent and sentence.connective == "but":
-            return TEMPLATES[sentence.template].format(f"{_listed(present)} but {_listed(absent)}")
-        return self.caption([*present, *absent], sentence.template)
+            listed = f"{_listed(present)} but {_listed(absent)}"
+        else:
+            listed = _listed([*present, *absent])
+        text = TEMPLATES[sentence.template].format(listed)
+        if sentence.template == _THERE_IS and _is_several(sentence.rows[0][0]):
+            return text.replace("is", "are", 1)
+        return text
+
+    def row_spans(self, sentence: Sentence) -> list[tuple[int, int]]:
+        """The words [start, end) of the text that name the object of each row, without the relation before it."""
+        said, spans = dict(sentence.synonyms), []
+        position = len(_PREFIXES[sentence.template])
+        for number, (kind, *values) in enumerate(sentence.rows):
+            if kind >= RELATION:
+                relation = RELATIONS[kind - RELATION]
+                position += len(words(said.get(relation, relation)))
+            elif number:
+                position += 1  # "," "and" "but"
+            start, position = position, position + len(words(self._phrase(kind, values, said)))
+            spans.append((start, position))
+        return spans
 
     def _check_sayable(self, sentence: Sentence) -> None:
         """InputError where the language lacks the words, or the rows stand in no order of mention."""
@@ -280,6 +300,8 @@ class Grammar:
         The words are read loosely, and what they seem to mean is said again: only what is said back is a sentence."""
         said = words(text)
         plain = self._in_own_words(said)
+        if self.language.counting and plain[:2] == ["there", "are"]:
+            plain[1] = "is"  # whether it must be "are" shows when it is said again
         template = max((t for t, p in enumerate(_PREFIXES) if plain[: len(p)] == p), key=lambda t: len(_PREFIXES[t]))
         kinds, phrases = self._phrases(plain[len(_PREFIXES[template]) :])
         rows = tuple(self._row(kind, phrase, text) for kind, phrase in zip(kinds, phrases))
@@ -364,6 +386,10 @@ class Grammar:
     def _concepts(self, values: Sequence[int]) -> dict[str, Any]:
         listed = zip(self.space.names, self.space.values, values)
         return {name: names[v] if v >= 0 else {"not": names[negated(v)]} for name, names, v in listed if v != ANY}
+
+
+def _is_several(kind: int) -> bool:
+    return is_exactly(kind) and kind > EXACTLY + 1
 
 
 def _kind_name(kind: int) -> str:

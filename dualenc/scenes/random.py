@@ -7,6 +7,7 @@ import numpy as np
 SPLITS = ("train", "val", "val_ood", "ood", "mixed")
 
 _WORDS_PER_COUNTER = 4  # Philox4x64 yields four 64-bit words for each counter value
+_GAP = 64  # rows that are drawn in vain rather than start another generator
 
 
 def uniform(seed: int, split: str, purpose: str, start: int, stop: int, width: int) -> np.ndarray:
@@ -25,3 +26,15 @@ def uniform(seed: int, split: str, purpose: str, start: int, stop: int, width: i
 def integers(draws: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
     """int64 in [0, bound) from uniform draws; the bias is below bound * 2^-53."""
     return (draws * bound).astype(np.int64)
+
+
+def uniform_at(seed: int, split: str, purpose: str, numbers: np.ndarray, width: int) -> np.ndarray:
+    """float64 [n, width]: the rows of `uniform` of these scene numbers, int64 [n], in any order."""
+    draws = np.empty((len(numbers), width))
+    if not len(numbers):
+        return draws
+    order = np.argsort(numbers, kind="stable")
+    for run in np.split(order, np.flatnonzero(np.diff(numbers[order]) > _GAP) + 1):
+        first, last = numbers[run[0]], numbers[run[-1]]
+        draws[run] = uniform(seed, split, purpose, int(first), int(last) + 1, width)[numbers[run] - first]
+    return draws

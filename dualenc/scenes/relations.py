@@ -23,6 +23,8 @@ STYLES: dict[str, tuple[str, ...]] = {
     "clevr": ("left of", "right of", "in front of", "behind"),  # the second axis runs on the ground to the viewer
 }
 
+POSITION_ERROR = 1e-4  # places are written with five digits: what is stated of them holds by this much more
+
 
 def relations_of(style: str) -> tuple[str, ...]:
     """The relations that pictures of a style can show."""

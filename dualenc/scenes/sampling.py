@@ -1,6 +1,6 @@
 """The sampler of scenes: scene i of a split is a pure function of (seed, split, i)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 from math import floor
@@ -11,12 +11,11 @@ from dualenc.errors import InputError
 from dualenc.scenes.arrays import Scenes
 from dualenc.scenes.choices import distinct
 from dualenc.scenes.concepts import ConceptSpace
+from dualenc.scenes.layouts import Layout, Stated
 from dualenc.scenes.limits import check_scene_size
 from dualenc.scenes.random import SPLITS, integers, uniform
 from dualenc.scenes.split import TRAIN, ObjectSplit, rounded
 
-_PLACES_PER_OBJECT = 8
-_PLACE_ATTEMPTS = 1000
 _SWAP_TABLE = 1 << 20
 _EXACT_SWAP_PAIRS = 1 << 23
 
@@ -34,8 +33,8 @@ class SceneSampler:
     collision_rate: share of train scenes whose swap partner is drawn too: scenes 2j and 2j + 1 are then equal but
         for two objects that have exchanged one concept value, in train objects all four.
     duplicates: whether one scene may hold an object twice.
-    min_distance: least distance of two centres, margin: least distance of a centre to the border, as shares of the
-        picture's side.
+    layout, min_distance, margin, relation_margin, style, relations, slot_jitter: where the objects stand, see
+        `dualenc.scenes.layouts.Layout`.
     """
 
     def __init__(
@@ -47,12 +46,16 @@ class SceneSampler:
         sampling: str = "random",
         collision_rate: float = 0.0,
         duplicates: bool = False,
+        layout: str = "free",
         min_distance: float = 0.0,
         margin: float = 0.0,
+        relation_margin: float = 0.0,
+        style: str = "flat",
+        relations: Sequence[str] | None = None,
+        slot_jitter: float = 0.0,
     ) -> None:
         self.split, self.space, self.seed = split, split.space, seed
         self.sampling, self.duplicates = sampling, duplicates
-        self.min_distance, self.margin = min_distance, margin
         self.counts = np.array(sorted(m for m, share in counts.items() if share), dtype=np.int64)
         self.probabilities = np.array([counts[m] for m in self.counts], dtype=np.float64)
         if (
@@ -64,6 +67,17 @@ class SceneSampler:
         self.probabilities = self.probabilities / self.probabilities.sum()
         self.max_objects = int(self.counts[-1])
         check_scene_size(self.max_objects)
+        self.layout = Layout(
+            kind=layout,
+            seed=seed,
+            max_objects=self.max_objects,
+            min_distance=min_distance,
+            margin=margin,
+            relation_margin=relation_margin,
+            style=style,
+            relations=None if relations is None else tuple(relations),
+            slot_jitter=slot_jitter,
+        )
         if sampling not in ("random", "exhaustive"):
             raise InputError(f"sampling: {sampling!r} is unknown; use random or exhaustive")
         if sampling == "exhaustive" and (len(self.counts) > 1 or collision_rate):
@@ -79,7 +93,18 @@ class SceneSampler:
         if name not in SPLITS:
             raise InputError(f"split: {name!r} is unknown; use one of {', '.join(SPLITS)}")
         objects = self.draw_objects(name, start, stop)
-        return Scenes(self.space, objects, self._places(name, objects, start, stop))
+        numbers = np.arange(start, stop)
+        places = self.places(name, objects, numbers, np.zeros_like(numbers))
+        return Scenes(self.space, objects, places, self.layout.relation_margin)
+
+    def places(self, name: str, objects: np.ndarray, numbers: np.ndarray, attempts: np.ndarray) -> np.ndarray:
+        """float32 [n, m, 2]: where the objects [n, m] of scenes `numbers` [n] of split `name` stand, in these attempts
+        [n]; `draw` takes attempt 0. See `dualenc.scenes.layouts`."""
+        return self.layout.places(name, objects, numbers, attempts)
+
+    def stated(self, name: str, objects: np.ndarray, numbers: np.ndarray) -> Stated | None:
+        """The relations that hold by the relational layout, whatever the attempt; None in another layout."""
+        return self.layout.stated(name, objects, numbers) if self.layout.kind == "relational" else None
 
     def draw_objects(self, name: str, start: int, stop: int) -> np.ndarray:
         """The scenes' objects alone, int64 [stop - start, m], -1 where there is none: for scenes without places."""
@@ -200,41 +225,6 @@ class SceneSampler:
         objects = objects[rows[:, None], order]
         objects[np.arange(m) >= counts[:, None]] = -1
         return objects
-
-    def _places(self, name: str, objects: np.ndarray, start: int, stop: int) -> np.ndarray:
-        """float32 [n, m, 2]: centres at least `min_distance` apart, each in turn the first of eight drawn places
-        that fits; a scene where one finds none is drawn again with the next attempt number."""
-        n, m = objects.shape
-        places = np.full((n, m, 2), np.nan, dtype=np.float32)
-        if not n:
-            return places
-        rows = np.arange(n)
-        span = 1 - 2 * self.margin
-        for attempt in range(_PLACE_ATTEMPTS):
-            low, high = start + rows[0], start + rows[-1] + 1
-            draws = uniform(self.seed, name, f"places/{attempt}", low, high, m * _PLACES_PER_OBJECT * 2)
-            candidates = draws[rows - rows[0]].reshape(len(rows), m, _PLACES_PER_OBJECT, 2) * span + self.margin
-            chosen, fits = self._first_fit(candidates, objects[rows] >= 0)
-            places[rows[fits]] = chosen[fits]
-            rows = rows[~fits]
-            if not len(rows):
-                places[objects < 0] = np.nan
-                return places
-        raise InputError(
-            f"objects: {self.max_objects} objects at least {self.min_distance:.3g} apart do not fit into the picture; "
-            "use fewer or smaller objects"
-        )
-
-    def _first_fit(self, candidates: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        n, m = present.shape
-        chosen = np.zeros((n, m, 2))
-        fits = np.ones(n, dtype=bool)
-        for j in range(m):
-            distance = np.linalg.norm(candidates[:, j, :, None] - chosen[:, None, :j], axis=-1)
-            free = np.all((distance >= self.min_distance) | ~present[:, None, :j], axis=-1)
-            chosen[:, j] = candidates[np.arange(n), j, np.argmax(free, axis=1)]
-            fits &= free.any(axis=1) | ~present[:, j]
-        return chosen, fits
 
     def _count_probabilities(self, rate: float) -> tuple[np.ndarray, np.ndarray]:
         """Distributions of counts inside and outside swap pairs whose mixture at `rate` is the asked one."""
