@@ -94,12 +94,12 @@ def pictures(style: str, concept: str) -> Iterator[np.ndarray]:
         yield np.rint(255 * crop(pixels, drawn[0], _CELL - 4, wider=1.4 / scale)).astype(np.uint8)
 
 
-def report(style: str) -> Iterator[str]:
+def report(style: str, num: int = _CROPS) -> Iterator[str]:
     """The lines of a table: the pairs of values that are hardest to tell apart, and how often they are."""
-    yield f"{style}: nearest class mean on {CROP} px crops of single objects; {_CROPS} of each value held out"
+    yield f"{style}: nearest class mean on {CROP} px crops of single objects; {num} of each value held out"
     for concept in _REPORTED:
         for condition in CONDITIONS:
-            found = separation(style, concept, condition, num=_CROPS)
+            found = separation(style, concept, condition, num=num)
             num_below = int((np.triu(found.accuracy < 0.99, k=1)).sum())
             yield ""
             yield f"{concept}, {condition} pose: {num_below} of {_num_pairs(len(found.values))} pairs below 0.99"
