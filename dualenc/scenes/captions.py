@@ -45,20 +45,22 @@ class Captions:
     """`num` captions of one kind for each of n scenes; None where the scene has no such caption."""
 
     kind: str
+    num: int
     num_concepts: int
     sentences: list[list[Sentence | None]]
 
     @cached_property
     def exists(self) -> np.ndarray:
         """bool [n, num]."""
-        return np.array([[sentence is not None for sentence in row] for row in self.sentences], dtype=bool)
+        flat = [sentence is not None for row in self.sentences for sentence in row]
+        return np.array(flat, dtype=bool).reshape(len(self.sentences), self.num)
 
     @cached_property
     def forms(self) -> np.ndarray:
         """int32 [n, num, K, 1 + C]; no rows where there is no caption."""
         flat = [sentence.rows if sentence else None for row in self.sentences for sentence in row]
         stacked = stack_forms(flat, self.num_concepts)
-        return stacked.reshape(len(self.sentences), -1, *stacked.shape[1:])
+        return stacked.reshape(len(self.sentences), self.num, *stacked.shape[1:])
 
 
 def draw_captions(
@@ -100,7 +102,7 @@ def draw_captions(
                 for rows, number in zip(drawn, template)
             ]
         )
-    captions = Captions(kind, grammar.space.num_concepts, [list(row) for row in zip(*columns)])
+    captions = Captions(kind, num, grammar.space.num_concepts, [list(row) for row in zip(*columns)])
     _check(captions, scenes, grammar)
     return captions
 
@@ -127,7 +129,7 @@ def _check(captions: Captions, scenes: Scenes, grammar: Grammar) -> None:
             if sentence:
                 grammar.text(sentence)
     strict = wary(scenes)
-    for j in range(captions.exists.shape[1] if captions.sentences else 0):
+    for j in range(captions.num):
         rows = np.flatnonzero(captions.exists[:, j])
         if not truth_of_own(captions.forms[rows, j], strict[rows]).all():
             raise AssertionError(f"a {captions.kind} caption is not true of its scene")

@@ -12,7 +12,7 @@ iterated token-level negatives (arXiv 2510.26302); the rules of iteration are ou
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import combinations
@@ -50,6 +50,7 @@ _ATTEMPTS = 16  # for each step
 _WIDTH = 4  # uniform numbers of one attempt
 
 _Meaning = frozenset[tuple[tuple[Row, ...], int]]  # groups of rows, each with how often it is said
+_Change = dict[int, Row]  # number of a row -> the row in its place
 
 
 @dataclass(frozen=True)
@@ -202,11 +203,14 @@ class _Search:
         """The next step of each caption i in `paths`, the captions so far, where some attempt finds one; draws
         [n, attempts, w]; known: edits whose meaning the step must not have."""
         found: dict[int, Step] = {}
+        hopeless: set[int] = set()  # the only operator has nothing to work on
         meanings = {i: [_meaning(sentence) for sentence in path] for i, path in paths.items()}
         for attempt in range(_ATTEMPTS):
             proposed: dict[int, Step] = {}
-            for i in paths.keys() - found.keys():
+            for i in paths.keys() - found.keys() - hopeless:
                 step = self._propose(paths[i][-1], draws[i, attempt].tolist())
+                if step is None and len(self.operators) == 1:
+                    hopeless.add(i)
                 if step and self._is_legal(step, i) and self._is_new(_meaning(step.after), meanings[i], known[i]):
                     proposed[i] = step
             found |= self._false(proposed)
@@ -227,12 +231,12 @@ class _Search:
             if not cells:
                 return None
             row, column, others = cells[int(draws[1] * len(cells))]
-            made = _with(rows, row, column, others[int(draws[2] * len(others))])
+            made = _changed(rows, {row: _with(rows[row], column, others[int(draws[2] * len(others))])})
         else:
-            results = list({"swap": _swaps, "spatial": _spatial, "negation": _negations}[operator](rows))
-            if not results:
+            changes = {"swap": _swaps, "spatial": _spatial, "negation": _negations}[operator](rows)
+            if not changes:
                 return None
-            made = results[int(draws[1] * len(results))]
+            made = _changed(rows, changes[int(draws[1] * len(changes))])
         return Step(operator, sentence, replace(sentence, rows=tuple(made), witnesses=()), added)
 
     def _place_to_add(self, sentence: Sentence, draw: float) -> int:
@@ -269,10 +273,12 @@ class _Search:
         return {i: step for (i, step), kept in zip(proposed.items(), false.tolist()) if kept}
 
 
-def _with(rows: Sequence[Row], row: int, column: int, value: int) -> list[Row]:
-    changed = list(rows[row])
-    changed[column] = value
-    return [*rows[:row], tuple(changed), *rows[row + 1 :]]
+def _with(row: Row, column: int, value: int) -> Row:
+    return (*row[:column], value, *row[column + 1 :])
+
+
+def _changed(rows: Sequence[Row], change: _Change) -> list[Row]:
+    return [change.get(number, row) for number, row in enumerate(rows)]
 
 
 def _cells(grammar: Grammar, rows: Sequence[Row]) -> list[tuple[int, int, list[int]]]:
@@ -290,38 +296,41 @@ def _cells(grammar: Grammar, rows: Sequence[Row]) -> list[tuple[int, int, list[i
     return cells
 
 
-def _swaps(rows: Sequence[Row]) -> Iterator[list[Row]]:
+def _swaps(rows: Sequence[Row]) -> list[_Change]:
     """Two objects that are present exchange a value."""
+    found: list[_Change] = []
     present = [number for number, row in enumerate(rows) if row[0] != ABSENT]
     for a, b in combinations(present, 2):
-        for column in range(1, len(rows[a])):
-            left, right = rows[a][column], rows[b][column]
-            if min(left, right) >= 0 and left != right:
-                yield _with(_with(rows, a, column, right), b, column, left)
+        for column, (left, right) in enumerate(zip(rows[a], rows[b])):
+            if column and left != right and left >= 0 and right >= 0:
+                found.append({a: _with(rows[a], column, right), b: _with(rows[b], column, left)})
+    return found
 
 
-def _spatial(rows: Sequence[Row]) -> Iterator[list[Row]]:
+def _spatial(rows: Sequence[Row]) -> list[_Change]:
     """A relation turns round, by its word or by its objects."""
+    found: list[_Change] = []
     for number, (kind, *values) in enumerate(rows):
         if kind >= RELATION:
-            yield _with(rows, number, 0, RELATION + converse(kind - RELATION))
             before, *others = rows[number - 1]
-            yield [*rows[: number - 1], (before, *values), (kind, *others), *rows[number + 1 :]]
+            found.append({number: (RELATION + converse(kind - RELATION), *values)})
+            found.append({number - 1: (before, *values), number: (kind, *others)})
+    return found
 
 
-def _negations(rows: Sequence[Row]) -> Iterator[list[Row]]:
+def _negations(rows: Sequence[Row]) -> list[_Change]:
     """A present and an absent object exchange their places, or a denied value is said."""
+    found: list[_Change] = []
     for a, (kind, *values) in enumerate(rows):
         if kind == ABSENT:
             continue
         for b, (other_kind, *others) in enumerate(rows):
             if other_kind == ABSENT:
-                changed = list(rows)
-                changed[a], changed[b] = (kind, *others), (ABSENT, *values)
-                yield changed
+                found.append({a: (kind, *others), b: (ABSENT, *values)})
         for column, value in enumerate(values, start=1):
             if value < ANY:
-                yield _with(rows, a, column, negated(value))
+                found.append({a: _with(rows[a], column, negated(value))})
+    return found
 
 
 def _meaning(sentence: Sentence) -> _Meaning:
@@ -345,8 +354,8 @@ def _one_step(before: _Meaning, after: _Meaning) -> bool:
         return True
     rows = [row for group in sorted(lost, key=lambda group: group[0][0] == ABSENT) for row in group]
     target = frozenset(Counter(gained).items())
-    results = (result for operator in (_swaps, _spatial, _negations) for result in operator(rows))
-    return any(_meaning(Sentence(tuple(result))) == target for result in results)
+    changes = (change for operator in (_swaps, _spatial, _negations) for change in operator(rows))
+    return any(_meaning(Sentence(tuple(_changed(rows, change)))) == target for change in changes)
 
 
 def _one_cell(old: tuple[Row, ...], new: tuple[Row, ...]) -> bool:
