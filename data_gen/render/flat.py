@@ -107,14 +107,26 @@ class FlatRenderer:
         parts = [mask[y0:y1, x0:x1] for mask, (x0, y0, x1, y1) in zip(own, within.tolist())]
         boxes = (within + np.tile(objects.corner, 2)).tolist()
         seen = [Drawn(*row) for row in zip((2 * objects.radius).tolist(), visible, boxes, parts)]
-        rows = zip(masks, self._paints(objects), objects.corner.tolist(), seen)
-        for grey, count in zip(greys, scenes.counts.tolist()):
-            pixels = np.full((self.picture.size, self.picture.size, 3), grey)
-            drawn = []
-            for mask, paint, (left, top), what in islice(rows, count):
-                _lay(pixels, mask, paint, left, top)
-                drawn.append(what)
-            yield pixels.astype(np.uint8), drawn
+        rows = iter(seen)
+        for pixels, count in zip(self._laid(greys, scenes.counts, objects, masks), scenes.counts.tolist()):
+            yield pixels.copy(), list(islice(rows, count))
+
+    def _laid(self, greys: np.ndarray, counts: np.ndarray, objects: _Objects, masks: np.ndarray) -> np.ndarray:
+        """uint8 [n, size, size, 3]: grey pictures with their objects laid on, first slot first."""
+        side, window = self.picture.size, self._mask_size
+        pixels = np.empty((len(counts), side + window, side + window, 3), dtype=np.uint8)
+        pixels[:] = greys[:, None, None, None]
+        windows = _windows(pixels, window)
+        firsts = np.cumsum(counts) - counts
+        paints = self._paints(objects)
+        for slot in range(counts.max(initial=0)):
+            scene = np.flatnonzero(counts > slot)
+            row = firsts[scene] + slot
+            left, top = objects.corner[row].T
+            below = windows[scene, top, left].reshape(-1, window, window, 3)
+            mixed = _mixed(below, paints[row], masks[row])
+            windows[scene, top, left] = mixed.reshape(-1, window, 3 * window)
+        return pixels[:, :side, :side]
 
     def _objects(self, scenes: Scenes, jitter: np.ndarray) -> _Objects:
         present = scenes.objects >= 0
@@ -195,10 +207,20 @@ def _boxes(masks: np.ndarray) -> np.ndarray:
     return np.stack([columns.argmax(axis=1), rows.argmax(axis=1), *ends], axis=1)
 
 
-def _lay(pixels: np.ndarray, mask: np.ndarray, paint: np.ndarray, left: int, top: int) -> None:
-    """Lays a paint on pixels, uint16 [h, w, 3], in place, as much of it as the mask (0..255) says."""
-    size = len(mask)
-    part = pixels[top : top + size, left : left + size]
-    alpha = mask[: part.shape[0], : part.shape[1], None].astype(np.uint16)
-    mixed: np.ndarray = part * (255 - alpha) + paint[: part.shape[0], : part.shape[1]] * alpha + np.uint16(128)
-    part[:] = (mixed + (mixed >> 8)) >> 8  # division by 255, rounded, within 16 bits
+def _windows(pixels: np.ndarray, size: int) -> np.ndarray:
+    """A writable view of pixels [n, h, w, 3]: entry [i, top, left] is the window of picture i there, [size, 3 size]."""
+    n, height, width, _ = pixels.shape
+    scene, row, column, channel = pixels.strides
+    return np.lib.stride_tricks.as_strided(
+        pixels,
+        (n, height - size + 1, width - size + 1, size, 3 * size),
+        (scene, row, column, row, channel),
+    )
+
+
+def _mixed(below: np.ndarray, paint: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """uint8 [n, h, w, 3]: paint, uint16, laid on pixels, uint8, as much of it as the mask [n, h, w] of 0..255 says."""
+    alpha = mask[..., None].astype(np.uint16)
+    mixed: np.ndarray = below * (255 - alpha) + paint * alpha + np.uint16(128)
+    mixed += mixed >> 8
+    return (mixed >> 8).astype(np.uint8)  # division by 255, rounded, within 16 bits
