@@ -78,6 +78,28 @@ def decode(data: bytes, ending: str) -> np.ndarray:
         return np.asarray(image)
 
 
+def check_mask(data: bytes, objects: Sequence[Mapping[str, Any]], side: int) -> Iterator[str]:
+    """Problems of KEY.mask.png: one byte a pixel, the pixels and boxes of the objects as KEY.json has them."""
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        image.load()
+        ids = np.asarray(image)
+    if ids.shape != (side, side) or ids.dtype != np.uint8:
+        yield f"decodes to {'x'.join(map(str, ids.shape))} {ids.dtype}, not one byte for each of {side} x {side} pixels"
+        return
+    if ids.max() > len(objects):
+        yield f"shows object {ids.max()} of {len(objects)}"
+    for number, entry in enumerate(objects, start=1):
+        rows, columns = np.nonzero(ids == number)
+        found = (
+            [int(f(axis)) for f, axis in zip((np.min, np.min, np.max, np.max), 2 * (columns, rows))]
+            if len(rows)
+            else []
+        )
+        box = [*found[:2], *(edge + 1 for edge in found[2:])]
+        if len(rows) != entry["visible_pixels"] or box != entry["box"]:
+            yield f"object {number - 1} has {len(rows)} pixels in {box}, KEY.json says otherwise"
+
+
 def read_record(data: bytes) -> dict[str, Any]:
     """A JSON object. ValueError where the bytes are something else."""
     record = json.loads(data.decode(), parse_constant=_no_constant)

@@ -19,6 +19,7 @@ import numpy as np
 from data_gen.check_sample import (
     Rules,
     check_caption,
+    check_mask,
     check_named,
     check_objects,
     check_picture,
@@ -80,7 +81,7 @@ class ShardCheck:
         self._records: list[dict[str, Any]] = []
         self._scenes: list[list[Mapping[str, Any]]] = []
         self._claims: list[_Claim] = []
-        self._edits: list[Counter[str]] = []
+        self._edits: list[list[str]] = []
 
     def run(self, told: Mapping[str, Any]) -> ShardReport:
         """The report; told: size, sha256 and num_samples of the shard in dataset.json."""
@@ -206,9 +207,15 @@ class ShardCheck:
         self._tell(where, check_shown(ids, self.split, self.rules))
         scene = self._add_scene(record["objects"])
         self._records.append(record)
-        self._edits.append(Counter())
+        self._edits.append([])
         with self._naming(sample.name("txt")):
             self._check_text(scene, sample, record["caption"])
+        if ("mask.png" in sample.members) != bool(self.rules.config["picture"].get("masks")):
+            self._problem(sample.key, "has a mask, or has none, against the config")
+        elif "mask.png" in sample.members:
+            with self._naming(sample.name("mask.png")):
+                mask = sample.members["mask.png"][1]
+                self._tell(sample.name("mask.png"), check_mask(mask, record["objects"], self.rules.image_size))
         if "neg.txt" in sample.members:
             with self._naming(sample.name("neg.txt")):
                 self._check_negatives(scene, sample, set(ids))
@@ -246,7 +253,7 @@ class ShardCheck:
             self._problem(where, f"its operator {edit['operator']!r} is unknown")
         if not isinstance(edit["depth"], int) or edit["depth"] < 1:
             self._problem(where, f"its depth {edit['depth']} is no number of operations")
-        self._edits[-1][edit["operator"]] += 1
+        self._edits[-1].append(edit["operator"])
         self._claims.append(_Claim(scene, said.form, False, where, "the edit is true of its scene"))
 
     # What several samples say together.
@@ -278,9 +285,9 @@ class ShardCheck:
             return
         scenes = _as_scenes(self.rules.space, [record["objects"] for record in self._records])
         self.report.tally.count(scenes, [record["partner"] for record in self._records])
+        self.report.tally.moved = sum(record.get("attempt", 0) > 0 for record in self._records)
         for edits in self._edits:
-            self.report.tally.edits += edits
-            self.report.tally.edited += Counter(dict.fromkeys(edits, 1))
+            self.report.tally.count_edits(edits)
 
 
 def _as_scenes(space: ConceptSpace, listed: list[list[Mapping[str, Any]]]) -> Scenes:

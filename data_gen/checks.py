@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING
 
 from data_gen.render.tables import VALUES, check_orientations, default_object_size, size_scales
 from dualenc.errors import InputError
-from dualenc.scenes import OPERATORS, TEMPLATES, check_scene_size, keys_under, relation_numbers
+from dualenc.scenes import (
+    CAPTION_KINDS,
+    CAPTION_OPERATORS,
+    NEGATIONS,
+    PARAPHRASES,
+    TEMPLATES,
+    check_scene_size,
+    keys_under,
+    relation_numbers,
+)
 
 if TYPE_CHECKING:
     from data_gen.config import DataConfig
 
-CAPTION_KINDS = ("list", "partial", "relation", "count", "negation")
-PARAPHRASES = ("order", "synonym", "converse", "connective")
 CAPTION_OF_OPPOSITE = {"binding": "list", "spatial": "relation", "negation": "negation"}
-NEGATIONS = ("absent", "not")
 
 _TEMPLATE_NAMES = ", ".join(map(repr, TEMPLATES))
 _LEAST_PIXELS = 6.0
@@ -105,7 +111,7 @@ def _check_edits(data: "DataConfig") -> None:
         raise InputError("data.edits.spatial: no caption states a relation; add relation to data.captions.kinds")
     if edits.negation and "negation" not in data.captions.kinds:
         raise InputError("data.edits.negation: no caption denies anything; add negation to data.captions.kinds")
-    if edits.depth2 and not any(getattr(edits, name) for name in (*OPERATORS, "spatial", "negation")):
+    if edits.depth2 and not any(getattr(edits, name) for name in CAPTION_OPERATORS):
         raise InputError("data.edits.depth2: no operator is asked for; set data.edits.swap=1, for example")
 
 

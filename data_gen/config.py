@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from data_gen import FORMAT_VERSION, GENERATOR_VERSION
-from data_gen.checks import CAPTION_KINDS, CAPTION_OF_OPPOSITE, PARAPHRASES, check, resolved_concepts
+from data_gen.checks import CAPTION_OF_OPPOSITE, check, resolved_concepts
 from data_gen.render.clevr import DEVICE
 from dualenc import configs
 from dualenc.configs import field
-from dualenc.scenes import SPLITS, TEMPLATES, Language
+from dualenc.scenes import CAPTION_KINDS, PARAPHRASES, SPLITS, TEMPLATES, Language
 
 _TEMPLATE_NAMES = ", ".join(map(repr, TEMPLATES))
 _KINDS = ", ".join(CAPTION_KINDS)

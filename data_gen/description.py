@@ -17,10 +17,9 @@ def describe(folder: Path, data: DataConfig, recipe: Recipe, shards: list[Shard]
 
     format_version, generator_version, device, versions, name, hash, config (its identity part), seed,
     concepts {name: [values]}, num_objects, split_kind, coverage (realised), objects {train, val_ood, ood: [ids]},
-    max_objects, picture {size, format}, vocabulary [words], and for each split under `splits`:
-    num_samples, shards [{path, num_samples, size, sha256}], collision_rate, edits {operator: {num, rate}} where the
-    rate is the share of scenes with at least one, and coverage {objects_seen, objects_allowed, pairs_seen,
-    pairs_allowed, values {concept: {value: number of objects shown}}}.
+    max_objects, picture {size, format}, language {relations, counting, negation, synonyms}, vocabulary [words], and
+    for each split under `splits`: num_samples, shards [{path, num_samples, size, sha256}] and what
+    `data_gen.tally.describe_tally` counts.
     """
     space, split = recipe.space, recipe.split
     return {
@@ -39,7 +38,8 @@ def describe(folder: Path, data: DataConfig, recipe: Recipe, shards: list[Shard]
         "objects": {name: getattr(split, name).tolist() for name in ("train", "val_ood", "ood")},
         "max_objects": max(data.objects),
         "picture": {"size": data.picture.size, "format": data.picture.format},
-        "vocabulary": recipe.wording.grammar.vocabulary,
+        "language": recipe.grammar.language.to_dict(),
+        "vocabulary": recipe.grammar.vocabulary,
         "splits": {
             name: _describe_split(folder, recipe, name, [shard for shard in shards if shard.split == name])
             for name in config.num_samples(data)

@@ -4,7 +4,7 @@ The maker counts while it draws, `data_gen.verify` counts what it reads; both de
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,10 @@ class Tally:
     collisions: int = 0
     edits: Counter[str] = field(default_factory=Counter)  # edits written, by operator
     edited: Counter[str] = field(default_factory=Counter)  # scenes with at least one edit, by operator
+    captions: Counter[str] = field(default_factory=Counter)  # scenes by the kind of KEY.txt
+    opposites: Counter[str] = field(default_factory=Counter)  # scenes with an opposite, by its kind
+    positives: int = 0  # other texts that mean the same as KEY.txt
+    moved: int = 0  # scenes that were placed more than once, until the picture showed every object
 
     def count(self, scenes: Scenes, partners: Sequence[int | None]) -> None:
         """Counts scenes, and the numbers of their swap partners."""
@@ -46,6 +50,16 @@ class Tally:
         self.collisions += other.collisions
         self.edits += other.edits
         self.edited += other.edited
+        self.captions += other.captions
+        self.opposites += other.opposites
+        self.positives += other.positives
+        self.moved += other.moved
+
+    def count_edits(self, operators: Iterable[str]) -> None:
+        """Counts the edits of one scene, each by its operator."""
+        number = Counter(operators)
+        self.edits += number
+        self.edited += Counter(dict.fromkeys(number, 1))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a progress record."""
@@ -57,6 +71,10 @@ class Tally:
             "collisions": self.collisions,
             "edits": dict(self.edits),
             "edited": dict(self.edited),
+            "captions": dict(self.captions),
+            "opposites": dict(self.opposites),
+            "positives": self.positives,
+            "moved": self.moved,
         }
 
     @classmethod
@@ -70,12 +88,20 @@ class Tally:
             collisions=plain["collisions"],
             edits=Counter(plain["edits"]),
             edited=Counter(plain["edited"]),
+            captions=Counter(plain["captions"]),
+            opposites=Counter(plain["opposites"]),
+            positives=plain["positives"],
+            moved=plain["moved"],
         )
 
 
 def describe_tally(tally: Tally, split: ObjectSplit, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What dataset.json says of split `name` besides its shards: num_samples, collision_rate, edits, coverage.
+    """What dataset.json says of split `name` besides its shards, from what was counted:
 
+    num_samples, collision_rate, edits {operator: {num, rate}} where the rate is the share of scenes with at least one,
+    coverage {objects_seen, objects_allowed, pairs_seen, pairs_allowed, values {concept: {value: number of objects
+    shown}}}; and where the config asks for them captions {kind: {num, rate}} of KEY.txt, opposites {kind: {num, rate}},
+    num_positives, and num_moved, scenes that were placed again because an object was cut or hidden.
     config: the data config as plain values (its identity part), as in dataset.json.
     """
     space, number = split.space, tally.num_samples
@@ -98,7 +124,26 @@ def describe_tally(tally: Tally, split: ObjectSplit, name: str, config: Mapping[
                 for concept, values, counts in zip(space.names, space.values, numbers)
             },
         },
+        **_describe_further(tally, config),
     }
+
+
+def _describe_further(tally: Tally, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What only some configs ask for; a config of an earlier version has no such keys."""
+
+    def rates(found: Counter[str], asked: Iterable[str]) -> dict[str, Any]:
+        return {kind: {"num": found[kind], "rate": found[kind] / tally.num_samples} for kind in asked}
+
+    captions, further = config["captions"], {}
+    if set(captions.get("kinds", ["list"])) != {"list"}:
+        further["captions"] = rates(tally.captions, dict.fromkeys(["list", *captions["kinds"]]))
+    if config.get("opposites"):
+        further["opposites"] = rates(tally.opposites, config["opposites"])
+    if captions.get("positives"):
+        further["num_positives"] = tally.positives
+    if config["style"] == "clevr":
+        further["num_moved"] = tally.moved
+    return further
 
 
 def _num_allowed(split: ObjectSplit, name: str) -> int:
