@@ -169,16 +169,18 @@ class FlatRenderer:
         """uint16 [N, 1, 1, 3], or with patterns [N, mask size, mask size, 3]: the colours under the masks."""
         if "pattern" not in self.space.names:
             return objects.color[:, None, None]
-        middles = np.arange(self._mask_size) + 0.5
-        x, y = (((middles - center[:, None]) / objects.radius[:, None]) for center in objects.center.T)
-        cos, sin = np.cos(objects.turn)[:, None, None], np.sin(objects.turn)[:, None, None]
-        across, down = x[:, None, :] * cos + y[:, :, None] * sin, y[:, :, None] * cos - x[:, None, :] * sin
-        texels = TILE * _TILES_ACROSS / 2
-        column, row = (np.floor(place * texels).astype(np.int64) % TILE for place in (across, down))
-        blur = np.abs(np.subtract.outer(texels / objects.radius, _BLURS)).argmin(axis=1)
-        share = self._tiles[objects.pattern[:, None, None], blur[:, None, None], row, column][..., None]
+        texels = TILE * _TILES_ACROSS / 2 / objects.radius
+        middles = ((np.arange(self._mask_size) + 0.5) - objects.center[..., None]) * texels[:, None, None]
+        x, y = middles[:, 0, None, :].astype(np.float32), middles[:, 1, :, None].astype(np.float32)
+        cos, sin = (part.astype(np.float32)[:, None, None] for part in (np.cos(objects.turn), np.sin(objects.turn)))
+        column, row = (
+            (place.astype(np.int32) & (TILE - 1)) for place in map(np.floor, (x * cos + y * sin, y * cos - x * sin))
+        )
+        blur = np.abs(np.subtract.outer(texels, _BLURS)).argmin(axis=1)
+        tile = (objects.pattern * len(_BLURS) + blur).astype(np.int32)[:, None, None]
+        share = self._tiles.ravel()[(tile * TILE + row) * TILE + column][..., None]
         own, other = (tone[:, None, None].astype(np.float32) for tone in (objects.color, objects.second))
-        paints: np.ndarray = np.rint(other + share * (own - other)).astype(np.uint16)
+        paints: np.ndarray = (other + share * (own - other) + np.float32(0.5)).astype(np.uint16)
         return paints
 
     def _masks(self, objects: _Objects) -> np.ndarray:
