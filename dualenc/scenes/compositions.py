@@ -260,8 +260,8 @@ class _Search:
             added = step.after.rows[step.added]
             if _object_id(self.grammar, added) in self.scenes.objects[i].tolist():
                 return False
-        named = Counter(row[1:] for row in step.after.rows if row[0] != ABSENT)
-        return all(named[row[1:]] == 1 for row in full if row[0] != ABSENT)
+        before, after = (Counter(row[1:] for row in s.rows if row[0] != ABSENT) for s in (step.before, step.after))
+        return all(number <= max(1, before[values]) for values, number in after.items() if min(values) >= 0)
 
     def _false(self, proposed: dict[int, Step]) -> dict[int, Step]:
         """Those whose new caption is definitely false of its scene."""
