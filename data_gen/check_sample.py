@@ -7,6 +7,7 @@ caller names it. Used by `data_gen.check_shard`.
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ import simplejpeg
 from PIL import Image
 
 from dualenc.errors import InputError
-from dualenc.scenes import EXISTS, OOD, TEMPLATES, TRAIN, VAL_OOD, ConceptSpace, Grammar, ObjectSplit, words
+from dualenc.scenes import OOD, TEMPLATES, TRAIN, VAL_OOD, ConceptSpace, Grammar, Language, ObjectSplit, words
 
 ALLOWED = {"train": {TRAIN}, "val": {TRAIN}, "val_ood": {VAL_OOD}, "ood": {OOD}, "mixed": {TRAIN, OOD}}
 
@@ -44,7 +45,7 @@ class Rules:
         return cls(
             space=space,
             split=ObjectSplit(space, **ids, kind=description["split_kind"]),
-            grammar=Grammar(space),
+            grammar=Grammar(space, language_told(description)),
             vocabulary=frozenset(description["vocabulary"]),
             config=description["config"],
             image_size=int(description["picture"]["size"]),
@@ -58,6 +59,11 @@ class Rules:
         if len(values) != len(sizes) or not all(0 <= v < size for v, size in zip(values, sizes)):
             return -1
         return sum(v * stride for v, stride in zip(values, self.strides))
+
+
+def language_told(description: Mapping[str, Any]) -> Language:
+    """The language of a dataset; datasets of an earlier version do not name it and list objects only."""
+    return Language.from_dict(description["language"]) if "language" in description else Language()
 
 
 def check_picture(data: bytes, ending: str, rules: Rules) -> Iterator[str]:
@@ -149,9 +155,47 @@ def check_shown(ids: Sequence[int], split: str, rules: Rules) -> Iterator[str]:
         yield "shows an object twice"
 
 
+def check_opposite(
+    objects: Sequence[Mapping[str, Any]], opposite: Mapping[str, Any], split: str, rules: Rules
+) -> Iterator[str]:
+    """Problems of an opposite scene: law 4, and that it differs from the scene as its kind says."""
+    others = opposite["objects"]
+    held_out = [entry["id"] for entry in others if rules.split.statuses[entry["id"]] != TRAIN]
+    if split == "train" and held_out:
+        yield f"shows the held-out object {held_out[0]}"
+    if len(others) != len(objects):
+        yield f"has {len(others)} objects, the scene has {len(objects)}"
+        return
+    new = [i for i, (a, b) in enumerate(zip(objects, others)) if a["id"] != b["id"]]
+    moved = [i for i, (a, b) in enumerate(zip(objects, others)) if a["position"] != b["position"]]
+    number = {"binding": (2, 0), "spatial": (0, 2), "negation": (1, 0)}.get(opposite["kind"])
+    if number != (len(new), len(moved)):
+        yield f"is no {opposite['kind']} opposite: {len(new)} other objects, {len(moved)} at other places"
+    elif opposite["kind"] == "spatial" and [objects[i]["position"] for i in moved] != [
+        others[i]["position"] for i in moved[::-1]
+    ]:
+        yield "two objects have not exchanged their places"
+    elif opposite["kind"] == "binding" and not is_exchange(objects, others):
+        yield "two objects have not exchanged one value"
+
+
+def is_exchange(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two objects of one scene have exchanged the value of one concept in the other."""
+    mine, other = (Counter(tuple(entry["values"]) for entry in side) for side in (ours, theirs))
+    before, after = sorted((mine - other).elements()), sorted((other - mine).elements())
+    if len(before) != 2 or len(after) != 2:
+        return False
+    a, b = before
+    return any(
+        [*a[:k], b[k], *a[k + 1 :]] == list(x) and [*b[:k], a[k], *b[k + 1 :]] == list(y)
+        for x, y in (after, after[::-1])
+        for k in range(len(a))
+    )
+
+
 @dataclass(frozen=True)
 class Said:
-    """What a text says: its form as rows [1 + C], and the ids of the objects that it names in full."""
+    """What a text says: its form as rows [1 + C], and the ids of the objects that it names in full, absent ones too."""
 
     form: list[list[int]]
     named: frozenset[int]
@@ -166,7 +210,7 @@ def parse(text: str, form: Any, rules: Rules) -> Said:
     parsed = rules.grammar.parse(text).tolist()
     if parsed != form:
         raise InputError(f"the stored form is not what {text!r} says")
-    full = [values for kind, *values in parsed if kind == EXISTS and min(values) >= 0]
+    full = [values for _, *values in parsed if min(values) >= 0]
     return Said(parsed, frozenset(rules.id_of(values) for values in full))
 
 
@@ -182,16 +226,17 @@ def check_caption(caption: Mapping[str, Any], text: str, said: Said, rules: Rule
     if caption["logical"] != rules.grammar.to_logical(np.array(said.form)):
         yield f"its logical form {caption['logical']} is not what its form says"
     template = caption["template"]
-    front, _, back = str(template).partition("{}")
-    if template not in TEMPLATES or not (text.startswith(front) and text.endswith(back)):
+    front = str(template).partition("{}")[0]
+    if template not in TEMPLATES or not text.startswith((front, front.replace("there is", "there are"))):
         yield f"the caption does not follow its template {template!r}"
 
 
-def check_spans(spans: Sequence[Sequence[int]], text: str) -> Iterator[str]:
-    """Problems of the word spans [start, end) that mark what an edit changed."""
+def check_spans(spans: Sequence[Sequence[int]], text: str, caption: str) -> Iterator[str]:
+    """Problems of the word spans [start, end) that mark what an edit changed; none where it only left words out."""
     edges = [edge for span in spans for edge in span]
     in_order = all(len(span) == 2 and span[0] < span[1] for span in spans) and edges == sorted(edges)
-    if not spans or not in_order or edges[0] < 0 or edges[-1] > len(words(text)):
+    shorter = len(words(text)) < len(words(caption))
+    if not in_order or (edges and (edges[0] < 0 or edges[-1] > len(words(text)))) or not (spans or shorter):
         yield f"its spans {spans} mark no words of its text"
 
 

@@ -10,7 +10,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,23 @@ import numpy as np
 
 from data_gen.check_sample import (
     Rules,
+    Said,
     check_caption,
     check_mask,
     check_named,
     check_objects,
+    check_opposite,
     check_picture,
     check_shown,
     check_spans,
+    is_exchange,
     parse,
     read_record,
 )
 from data_gen.members import MEMBERS, REQUIRED, listed_columns, member_of
 from data_gen.tally import Tally
 from dualenc.errors import InputError, one_line
-from dualenc.scenes import ANY, NONE, OPERATORS, ConceptSpace, Scenes, truth_of_own
+from dualenc.scenes import CAPTION_OPERATORS, ConceptSpace, Scenes, stack_forms, truth_of_own, undecided_of_own
 
 _SHOWN = 20  # problems of one shard that are told in full
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, OSError, SyntaxError)
@@ -209,16 +212,71 @@ class ShardCheck:
         self._records.append(record)
         self._edits.append([])
         with self._naming(sample.name("txt")):
-            self._check_text(scene, sample, record["caption"])
+            text = sample.members["txt"][1].decode()
+            self._check_caption(scene, sample.name("txt"), text, record["caption"], sample.name("json"))
+        self._check_further(scene, sample, record)
+        self._check_mask(sample, record)
+        self._check_opposite(scene, sample, record)
+        if "neg.txt" in sample.members:
+            with self._naming(sample.name("neg.txt")):
+                self._check_negatives(scene, sample, set(ids))
+
+    def _check_further(self, scene: int, sample: _Sample, record: Mapping[str, Any]) -> None:
+        """Further captions and positives: true of the scene as well."""
+        for key in ("captions", "positives"):
+            for number, entry in enumerate(record.get(key, [])):
+                where = f"{sample.name('json')} {key} {number}"
+                with self._naming(where):
+                    if key == "captions":
+                        self._check_caption(scene, where, entry["text"], entry, where)
+                    else:
+                        said = self._parse(where, entry["text"], entry["form"])
+                        self._claims.append(_Claim(scene, said.form, True, where, "is false of its scene"))
+
+    def _check_mask(self, sample: _Sample, record: Mapping[str, Any]) -> None:
         if ("mask.png" in sample.members) != bool(self.rules.config["picture"].get("masks")):
             self._problem(sample.key, "has a mask, or has none, against the config")
         elif "mask.png" in sample.members:
             with self._naming(sample.name("mask.png")):
                 mask = sample.members["mask.png"][1]
                 self._tell(sample.name("mask.png"), check_mask(mask, record["objects"], self.rules.image_size))
-        if "neg.txt" in sample.members:
-            with self._naming(sample.name("neg.txt")):
-                self._check_negatives(scene, sample, set(ids))
+
+    def _check_opposite(self, scene: int, sample: _Sample, record: Mapping[str, Any]) -> None:
+        """The opposite picture and caption: the caption is false here, the sample's own is false there."""
+        names = ("opposite.image", "opposite.txt")
+        there, told = [name in sample.members for name in names], record.get("opposite")
+        if any(there) != all(there) or all(there) != (told is not None):
+            self._problem(sample.key, "has a part of an opposite: picture, text and record belong together")
+            return
+        if told is None:
+            return
+        with self._naming(sample.name("opposite.image")):
+            ending, data = sample.members["opposite.image"]
+            self._tell(sample.name("opposite.image"), check_picture(data, ending.removeprefix("opposite."), self.rules))
+        where = f"{sample.name('json')} opposite"
+        with self._naming(where):
+            self._tell(where, check_objects(told["objects"], self.rules))
+            self._tell(where, check_opposite(record["objects"], told, self.split, self.rules))
+            other = self._add_scene(told["objects"])
+            text, name = sample.members["opposite.txt"][1].decode(), sample.name("opposite.txt")
+            with self._naming(name):
+                self._check_caption(other, name, text, told["caption"], where)
+                form = self.rules.grammar.parse(text).tolist()
+                self._claims.append(_Claim(scene, form, False, name, "is not false of the sample's own scene"))
+            own = self.rules.grammar.parse(sample.members["txt"][1].decode()).tolist()
+            said = "the sample's caption is not false of the opposite scene"
+            self._claims.append(_Claim(other, own, False, name, said))
+
+    def _parse(self, where: str, text: str, form: Any) -> Said:
+        said = parse(text, form, self.rules)
+        self._tell(where, check_named(said, self.split, self.rules))
+        return said
+
+    def _check_caption(self, scene: int, where: str, text: str, caption: Mapping[str, Any], record: str) -> None:
+        """Checks a text, which stands at `where`, and its description, which stands at `record`."""
+        said = self._parse(where, text, caption["form"])
+        self._tell(record, check_caption(caption, text, said, self.rules))
+        self._claims.append(_Claim(scene, said.form, True, where, "the caption is false of its scene"))
 
     def _add_scene(self, objects: list[Mapping[str, Any]]) -> int:
         """Keeps a scene, so that truth can be asked of it; only what was checked to be ids gets so far."""
@@ -226,34 +284,27 @@ class ShardCheck:
         self._scenes.append(objects)
         return len(self._scenes) - 1
 
-    def _check_text(self, scene: int, sample: _Sample, caption: Mapping[str, Any]) -> None:
-        where, text = sample.name("txt"), sample.members["txt"][1].decode()
-        said = parse(text, caption["form"], self.rules)
-        self._tell(where, check_named(said, self.split, self.rules))
-        self._tell(sample.name("json"), check_caption(caption, text, said, self.rules))
-        self._claims.append(_Claim(scene, said.form, True, where, "the caption is false of its scene"))
-
     def _check_negatives(self, scene: int, sample: _Sample, shown: set[int]) -> None:
         where = sample.name("neg.txt")
-        lines = sample.members["neg.txt"][1].decode().splitlines()
+        lines, caption = sample.members["neg.txt"][1].decode().splitlines(), sample.members["txt"][1].decode()
         if not lines:
             self._problem(where, "is empty")
         for number, line in enumerate(lines, start=1):
             with self._naming(f"{where} line {number}"):
-                self._check_negative(scene, f"{where} line {number}", read_record(line.encode()), shown)
+                self._check_negative(scene, f"{where} line {number}", read_record(line.encode()), shown, caption)
 
-    def _check_negative(self, scene: int, where: str, edit: dict[str, Any], shown: set[int]) -> None:
-        said = parse(edit["text"], edit["form"], self.rules)
-        self._tell(where, check_named(said, self.split, self.rules))
-        self._tell(where, check_spans(edit["spans"], edit["text"]))
+    def _check_negative(self, scene: int, where: str, edit: dict[str, Any], shown: set[int], caption: str) -> None:
+        said = self._parse(where, edit["text"], edit["form"])
+        self._tell(where, check_spans(edit["spans"], edit["text"], caption))
         made = said.named - shown
         if set(edit["objects"]) != made or len(edit["objects"]) != len(set(edit["objects"])):
             self._problem(where, f"its objects {edit['objects']} are not those that its words add, {sorted(made)}")
-        if edit["operator"] not in OPERATORS:
+        operators, depth = str(edit["operator"]).split("+"), edit["depth"]
+        if not set(operators) <= set(CAPTION_OPERATORS):
             self._problem(where, f"its operator {edit['operator']!r} is unknown")
-        if not isinstance(edit["depth"], int) or edit["depth"] < 1:
-            self._problem(where, f"its depth {edit['depth']} is no number of operations")
-        self._edits[-1].append(edit["operator"])
+        if not isinstance(depth, int) or depth < len(operators):
+            self._problem(where, f"its depth {depth} is no number of operations")
+        self._edits[-1].append(edit["operator"] if depth == 1 else f"depth{depth}")
         self._claims.append(_Claim(scene, said.form, False, where, "the edit is true of its scene"))
 
     # What several samples say together.
@@ -268,16 +319,20 @@ class ShardCheck:
                 continue
             if partner != record["index"] ^ 1 or beside is None or beside["partner"] != record["index"]:
                 self._problem(where, f"its partner {partner} does not name it in turn")
-            elif not _is_exchange(record["objects"], beside["objects"]):
+            elif not is_exchange(record["objects"], beside["objects"]):
                 self._problem(where, f"its partner {partner} does not differ from it by one exchanged value")
 
     def _check_claims(self) -> None:
         if not self._claims:
             return
         scenes = _as_scenes(self.rules.space, [self._scenes[claim.scene] for claim in self._claims])
-        true = truth_of_own(_stacked([claim.form for claim in self._claims]), scenes)
-        for claim, is_true in zip(self._claims, true.tolist()):
-            if is_true != claim.is_true:
+        scenes = replace(scenes, relation_margin=self.rules.config.get("relation_margin", 0.0))
+        forms = stack_forms([claim.form for claim in self._claims], self.rules.space.num_concepts)
+        true, open_ = truth_of_own(forms, scenes), undecided_of_own(forms, scenes)
+        for claim, is_true, is_open in zip(self._claims, true.tolist(), open_.tolist()):
+            if is_open:
+                self._problem(claim.where, "is neither true nor false of the scene: a relation lies inside the margin")
+            elif is_true != claim.is_true:
                 self._problem(claim.where, claim.problem)
 
     def _count(self) -> None:
@@ -285,6 +340,12 @@ class ShardCheck:
             return
         scenes = _as_scenes(self.rules.space, [record["objects"] for record in self._records])
         self.report.tally.count(scenes, [record["partner"] for record in self._records])
+        tally = self.report.tally
+        for record in self._records:
+            tally.captions[record["caption"].get("kind", "list")] += 1
+            tally.positives += len(record.get("positives", []))
+            if record.get("opposite"):
+                tally.opposites[record["opposite"]["kind"]] += 1
         self.report.tally.moved = sum(record.get("attempt", 0) > 0 for record in self._records)
         for edits in self._edits:
             self.report.tally.count_edits(edits)
@@ -298,26 +359,3 @@ def _as_scenes(space: ConceptSpace, listed: list[list[Mapping[str, Any]]]) -> Sc
         objects[i, : len(entries)] = [entry["id"] for entry in entries]
         positions[i, : len(entries)] = [entry["position"] for entry in entries]
     return Scenes(space, objects, positions)
-
-
-def _stacked(forms: list[list[list[int]]]) -> np.ndarray:
-    """Forms [K_i, 1 + C] as one array [n, max K, 1 + C], padded with NONE."""
-    stacked = np.full((len(forms), max(map(len, forms)), len(forms[0][0])), ANY, dtype=np.int32)
-    stacked[..., 0] = NONE
-    for i, form in enumerate(forms):
-        stacked[i, : len(form)] = form
-    return stacked
-
-
-def _is_exchange(ours: list[Mapping[str, Any]], theirs: list[Mapping[str, Any]]) -> bool:
-    """Whether two objects of one scene have exchanged the value of one concept in the other."""
-    mine, other = (Counter(tuple(entry["values"]) for entry in side) for side in (ours, theirs))
-    before, after = sorted((mine - other).elements()), sorted((other - mine).elements())
-    if len(before) != 2 or len(after) != 2:
-        return False
-    (a, b), pairs = before, [after, after[::-1]]
-    return any(
-        [*a[:k], b[k], *a[k + 1 :]] == list(x) and [*b[:k], a[k], *b[k + 1 :]] == list(y)
-        for x, y in pairs
-        for k in range(len(a))
-    )

@@ -134,7 +134,8 @@ def _describe_further(tally: Tally, config: Mapping[str, Any]) -> dict[str, Any]
     def rates(found: Counter[str], asked: Iterable[str]) -> dict[str, Any]:
         return {kind: {"num": found[kind], "rate": found[kind] / tally.num_samples} for kind in asked}
 
-    captions, further = config["captions"], {}
+    captions: Mapping[str, Any] = config["captions"]
+    further: dict[str, Any] = {}
     if set(captions.get("kinds", ["list"])) != {"list"}:
         further["captions"] = rates(tally.captions, dict.fromkeys(["list", *captions["kinds"]]))
     if config.get("opposites"):

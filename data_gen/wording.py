@@ -270,7 +270,9 @@ class Wording:
         found: list[list[dict[str, Any]]] = [[] for _ in first]
         everyone: list[Sentence | None] = [sentence for _, sentence in first]
         others = [None if kind == "list" else sentence for kind, sentence in first]
-        jobs = [((name,), 1, getattr(edits, name), others) for name in asked] if any(others) else []
+        jobs: list[tuple[tuple[str, ...], int, int, list[Sentence | None]]] = []
+        if any(others):
+            jobs += [((name,), 1, getattr(edits, name), others) for name in asked]
         if edits.depth2:
             jobs.append((tuple(asked), 2, edits.depth2, everyone))
         shown = [set(row) for row in scenes.objects.tolist()]
