@@ -14,15 +14,20 @@ https://iquilezles.org/articles/rmshadows/ ; signed distances of boxes, cones an
 
 import warp as wp
 
+_INLINE = (
+    100000  # for LLVM: a function that is not inlined gets its structures copied, which took a quarter of the time
+)
 wp.set_module_options(
     {
         "enable_backward": False,
         "max_unroll": 1,
-        "cpu_compiler_flags": "-march=native -mllvm=-inline-threshold=100000 -mllvm=-inline-cold-callsite-threshold=100000",
+        "cpu_compiler_flags": f"-march=native -mllvm=-inline-threshold={_INLINE} "
+        f"-mllvm=-inline-cold-callsite-threshold={_INLINE}",
     }
 )
 
-TILE = wp.constant(8)
+TILE_SIZE = 8
+TILE = wp.constant(TILE_SIZE)
 GROUND = wp.constant(-1)
 FAR = wp.constant(1.0e6)
 GRID = 1.2  # profiles are known on [-GRID, GRID]^2
@@ -333,6 +338,10 @@ def hit(profiles: wp.array3d(dtype=float), thing: Thing, origin: wp.vec3, ray: w
         else:
             at = wp.max(-b - root, 0.0) / thing.radius
             last = (-b + root) / thing.radius
+            if thing.kind == TAPER:
+                at, last = hit_slab(thing.half, o[0], o[2], o[1], d[0], d[2], d[1])
+                at = wp.max(at, 0.0)
+                last = wp.max(last, at + 1.0e-3)
             for _step in range(40):
                 h = distance(profiles, thing, o + d * at)
                 if h < 0.25 * cone * at:
@@ -398,27 +407,81 @@ def normal_at(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3):
         slope = slope_of(profiles, thing.profile, ring, -p[1])
         n = wp.vec3(p[0] * out * slope[0], -slope[1], p[2] * out * slope[0])
     elif thing.kind == TAPER:
-        e = float(0.02)
-        a = distance(profiles, thing, p + wp.vec3(e, -e, -e))
-        b = distance(profiles, thing, p + wp.vec3(-e, -e, e))
-        c = distance(profiles, thing, p + wp.vec3(-e, e, -e))
-        d = distance(profiles, thing, p + wp.vec3(e, e, e))
-        n = wp.vec3(a - b - c + d, c + d - a - b, b + d - a - c)
+        shrink = (thing.top - 1.0) / (2.0 * thing.half)
+        scale = wp.max(1.0 + shrink * (p[1] + thing.half), 0.03)
+        x, z = p[0] / scale, p[2] / scale
+        d = profile_distance(profiles, thing.profile, x, z)
+        slant = 1.0 / wp.sqrt(1.0 + shrink * shrink)
+        side = wp.max(d * scale * slant + edge, 0.0) * slant
+        slope = slope_of(profiles, thing.profile, x, z)
+        rise = shrink * (d - slope[0] * x - slope[1] * z)
+        n = wp.vec3(slope[0] * side, rise * side + cap * wp.sign(p[1]), slope[1] * side)
     return wp.normalize(n)
 
 
 @wp.func
-def nearness(profiles: wp.array3d(dtype=float), thing: Thing, o: wp.vec3, d: wp.vec3, s: float, spread: float):
-    """How near the solid comes to a ray after s, in radii of the light as it is seen across that point."""
-    return distance(profiles, thing, o + d * s) / (spread * s)
+def lit(nearness: float):
+    """Share of a round light that shows past an edge which is so many of its radii from its middle."""
+    x = wp.clamp(nearness, -1.0, 1.0)
+    return 1.0 - 0.25 * (1.0 - x) * (1.0 - x) * (2.0 + x)
+
+
+@wp.func
+def approach(
+    profiles: wp.array3d(dtype=float),
+    thing: Thing,
+    o: wp.vec3,
+    d: wp.vec3,
+    start: float,
+    stop: float,
+    spread: float,
+):
+    """How near a solid comes to a ray between two points of it, in radii of the light as seen across that point.
+
+    Distance to a convex solid is convex along a ray, and no steeper than 1: golden sections close in on its least
+    value, until the ray is surely lit, surely dark, or near enough. Other solids are felt along step by step.
+    """
+    least = float(1.0)
+    low, high = start + 0.381966 * (stop - start), start + 0.618034 * (stop - start)
+    at_low = float(FAR)
+    at = wp.where(thing.convex == 1, low, start)
+    step = int(0)
+    while at < stop:  # one place asks for the distance, since the code of it is copied there
+        h = distance(profiles, thing, o + d * at)
+        least = wp.min(least, h / (spread * at))
+        if thing.convex == 0:
+            at += wp.clamp(wp.abs(h), 0.08, 0.5)
+        elif step == 0:
+            at_low = h
+            at = high
+        else:
+            # the new value is at `at`, the other inner point's is at_low
+            at_high = h
+            if at < high:
+                at_high = at_low
+                at_low = h
+            if wp.min(at_low, at_high) - 0.4 * (stop - start) > spread * stop or step == 7:
+                at = stop
+            elif at_low < at_high:
+                stop = high
+                high = low
+                low = start + 0.381966 * (stop - start)
+                at = low
+            else:
+                start = low
+                low = high
+                at_low = at_high
+                high = start + 0.618034 * (stop - start)
+                at = high
+        step += 1
+        if least < -1.0:
+            at = stop
+    return least
 
 
 @wp.func
 def shadow(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3, ray: wp.vec3, spread: float, near: float):
-    """Share of a round light in direction `ray`, of angular radius `spread`, that the solid leaves for point p.
-
-    The nearest approach to a convex solid is found by golden sections, to another by small steps.
-    """
+    """Share of a round light in direction `ray`, of angular radius `spread`, that the solid leaves for point p."""
     offset = p - thing.center
     b = -wp.dot(offset, ray)
     away = wp.max(wp.dot(offset, offset) - b * b, 0.0)
@@ -432,40 +495,20 @@ def shadow(profiles: wp.array3d(dtype=float), thing: Thing, p: wp.vec3, ray: wp.
         root = wp.sqrt(wp.max(reach * reach - away, 0.0))
         o = to_object(thing, offset) * inverse
         d = to_object(thing, ray)
-        s = wp.max(wp.max(b - root, near) * inverse, 0.01)
-        last = wp.max((b + root) * inverse, s)
-        if thing.convex == 1:
-            low = s + 0.381966 * (last - s)
-            high = s + 0.618034 * (last - s)
-            at_low = nearness(profiles, thing, o, d, low, spread)
-            at_high = nearness(profiles, thing, o, d, high, spread)
-            for step in range(7):
-                least = wp.min(at_low, at_high)
-                if step == 6 or least < -1.0:
-                    break
-                if at_low < at_high:
-                    last = high
-                    high = low
-                    at_high = at_low
-                    low = s + 0.381966 * (last - s)
-                    at_low = nearness(profiles, thing, o, d, low, spread)
-                else:
-                    s = low
-                    low = high
-                    at_low = at_high
-                    high = s + 0.618034 * (last - s)
-                    at_high = nearness(profiles, thing, o, d, high, spread)
-        else:
-            for _step in range(24):
-                h = distance(profiles, thing, o + d * s)
-                least = wp.min(least, h / (spread * s))
-                if least < -0.99:
-                    break
-                s += wp.clamp(wp.abs(h), 0.04, 0.5)
-                if s > last:
-                    break
-    least = wp.clamp(least, -1.0, 1.0)
-    return 1.0 - 0.25 * (1.0 - least) * (1.0 - least) * (2.0 + least)
+        start = wp.max(wp.max(b - root, near) * inverse, 0.01)
+        stop = (b + root) * inverse
+        if thing.kind >= EXTRUDE:
+            # the part of the ray in the layer between the two ends, as thick as the penumbra reaches
+            w, dw = o[1], d[1]
+            if thing.kind == STAND:
+                w, dw = o[2], d[2]
+            half = thing.half + spread * stop
+            turn = reciprocal(dw)
+            start = wp.max(start, -w * turn - half * wp.abs(turn))
+            stop = wp.min(stop, -w * turn + half * wp.abs(turn))
+        if start < stop:
+            least = approach(profiles, thing, o, d, start, stop, spread)
+    return lit(least)
 
 
 @wp.func
@@ -643,6 +686,39 @@ def plain_light(world: World, b: int, p: wp.vec3, n: wp.vec3):
 
 
 @wp.func
+def taken_roughly(world: World, b: int, p: wp.vec3, objects: int):
+    """As `taken`, of ground that is seen in a mirror or through glass: objects as balls, and the first light alone."""
+    touched = int(0)
+    loss = float(0.0)
+    light = world.lights[b, 0]
+    to_light = light.place - p
+    squared = wp.dot(to_light, to_light)
+    ray = to_light / wp.sqrt(squared)
+    strength = light.strength / squared * ray[1]
+    rest = objects
+    j = int(0)
+    while rest != 0:
+        if rest & 1:
+            sphere = world.spheres[b, j]
+            offset = p - wp.vec3(sphere[0], sphere[1], sphere[2])
+            away = wp.dot(offset, offset)
+            along = -wp.dot(offset, ray)
+            shut = 1.0 - wp.clamp(wp.sqrt(away) / (0.9 * sphere[3]) - 1.0, 0.0, 1.0)
+            dark = float(0.0)
+            if along > 0.0:
+                side = wp.sqrt(wp.max(away - along * along, 0.0))
+                dark = 1.0 - lit((side - 0.8 * sphere[3]) / (light.spread * along + 0.1 * sphere[3]))
+            if shut > 0.0 or dark > 0.0:
+                touched |= 1 << j
+                loss += (world.ambient + 0.4 * strength) * (0.75 * shut * shut)
+                loss += strength * dark * world.things[b, j].opacity
+        rest = rest >> 1
+        j += 1
+    loss = wp.min(loss, world.ambient + strength)
+    return loss * world.ground * fade(p), touched
+
+
+@wp.func
 def beyond(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, skip: int, blur: float):
     """What a second ray, mirrored or let through, sees, and the objects that this depends on."""
     touched = int(0)
@@ -662,7 +738,7 @@ def beyond(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, sk
         if ray[1] < -1.0e-3:
             p = origin - ray * (origin[1] / ray[1])
             if wp.length(p) < 20.0:
-                loss, touched = taken(world, b, p, objects, wp.vec3i(objects, 0, 0))
+                loss, touched = taken_roughly(world, b, p, objects)
                 level = open_ground(world, b, p) - loss
         else:
             level = sky(world, b, ray, blur)
@@ -845,7 +921,7 @@ def find_tiles(world: World, counts: wp.array(dtype=int), size: int, tiles: wp.a
                 ray = wp.normalize(light.place - spot)
                 ahead = wp.dot(thing.center - spot, ray)
                 side = wp.sqrt(wp.max(gap * gap - ahead * ahead, 0.0))
-                reach = thing.bound * (1.0 + 2.0 * light.spread) + light.spread * wp.max(ahead, 0.0)
+                reach = thing.bound + light.spread * wp.max(ahead + spot_radius, 0.0)
                 if ahead > -thing.bound - spot_radius and side <= reach + spot_radius * 1.3:
                     shaded[k] = shaded[k] | (1 << j)
     tiles[b, row, column, 0] = seen
@@ -870,7 +946,6 @@ def cast(
     lights: wp.array3d(dtype=float),
     codes: wp.array(dtype=wp.uint8),
     size: int,
-    cone: float,
     ids: wp.array3d(dtype=wp.int8),
     colors: wp.array3d(dtype=wp.vec3),
     normals: wp.array3d(dtype=wp.vec3),
@@ -880,6 +955,7 @@ def cast(
     """One sample through the middle of each pixel; a thread draws a tile. Normals are written of objects only."""
     b, row, column = wp.tid()
     camera = world.cameras[b]
+    cone = wp.length(camera.right) / float(size)
     objects = (1 << counts[b]) - 1
     seen, near = tiles[b, row, column, 0], tiles[b, row, column, 1]
     shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
@@ -913,7 +989,7 @@ def differs(first: wp.vec3, second: wp.vec3):
     """Whether two colours differ so much that an edge must run between them."""
     edge = int(0)
     for k in range(3):
-        if wp.abs(first[k] - second[k]) > 0.2 * (first[k] + second[k]) + 0.02:
+        if wp.abs(first[k] - second[k]) > 0.28 * (first[k] + second[k]) + 0.02:
             edge = 1
     return edge
 
@@ -943,7 +1019,6 @@ def refine(
     size: int,
     side: int,
     everywhere: int,
-    cone: float,
     ids: wp.array3d(dtype=wp.int8),
     colors: wp.array3d(dtype=wp.vec3),
     normals: wp.array3d(dtype=wp.vec3),
@@ -962,6 +1037,7 @@ def refine(
     """
     b, row, column = wp.tid()
     camera = world.cameras[b]
+    cone = wp.length(camera.right) / float(size)
     objects = (1 << counts[b]) - 1
     seen, near = tiles[b, row, column, 0], tiles[b, row, column, 1]
     shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
@@ -994,14 +1070,19 @@ def refine(
                         ray = view_ray(camera, px, py, float(size))
                         found, t = nearest(world, b, camera.eye, ray, seen, -2, cone)
                         p = camera.eye + ray * t
+                        shown = int(0)
+                        for i in range(5):
+                            v, u = neighbour(y, x, i, size)
+                            if int(ids[b, v, u]) == found:
+                                shown = 1
                         local = wp.vec3(0.0, 0.0, 0.0)
-                        if found >= 0 and inner + full > 0:
+                        if found >= 0 and (inner + full > 0 or shown == 0):
                             local = normal_of(world, b, found, p)
                         best = float(-1.0)
                         if inner != 0 and found >= 0:
                             best = 0.9
                         known = int(0)
-                        if full == 0:
+                        if full == 0 and shown != 0:
                             for i in range(5):
                                 v, u = neighbour(y, x, i, size)
                                 if int(ids[b, v, u]) == found:
@@ -1015,8 +1096,6 @@ def refine(
                         if known == 0:
                             more = int(0)
                             if found >= 0:
-                                if inner + full == 0:
-                                    local = normal_of(world, b, found, p)
                                 color, more = object_light(world, b, found, p, local, ray, objects)
                             else:
                                 color, more = ground_light(world, b, ray, open_light(lights, b, px, py), near, shaded)
@@ -1024,3 +1103,19 @@ def refine(
                     total += color
                 put(codes, pixels, b, y, x, total / float(side * side))
                 touched[b, y, x] = touch
+
+
+@wp.kernel
+def find(world: World, tiles: wp.array4d(dtype=int), size: int, ids: wp.array3d(dtype=wp.int8)):
+    """The object in the middle of each pixel, as `cast` finds it, without any light; a thread does a tile."""
+    b, row, column = wp.tid()
+    camera = world.cameras[b]
+    cone = wp.length(camera.right) / float(size)
+    seen = tiles[b, row, column, 0]
+    for y in range(row * TILE, wp.min(row * TILE + TILE, size)):
+        for x in range(column * TILE, wp.min(column * TILE + TILE, size)):
+            found = int(GROUND)
+            if seen != 0:
+                ray = view_ray(camera, float(x) + 0.5, float(y) + 0.5, float(size))
+                found, _t = nearest(world, b, camera.eye, ray, seen, -2, cone)
+            ids[b, y, x] = wp.int8(found)

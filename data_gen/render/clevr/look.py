@@ -16,9 +16,9 @@ _ELEVATION = 39.0  # degrees above the ground
 _FILL = 0.97  # share of the picture's width that the square's near edge takes
 
 # Places, strengths at the origin, and radii as seen from there (as tangents) of the key, fill and back light.
-_PLACES = np.array([[-4.6, 8.2, 4.4], [6.6, 6.2, 4.2], [-2.2, 7.6, -6.8]])
+_PLACES = np.array([[-4.6, 8.2, 4.4], [5.6, 7.4, 4.0], [-2.2, 7.6, -6.8]])
 _STRENGTHS = np.array([0.92, 0.22, 0.3])
-_SPREADS = np.array([0.1, 0.2, 0.15])
+_SPREADS = np.array([0.1, 0.16, 0.14])
 _PLACE_JITTER = 1.0
 _STRENGTH_JITTER = 0.08
 

@@ -106,11 +106,11 @@ class ClevrRenderer:
         for first in range(0, len(scenes), self._batch):
             some = slice(first, first + self._batch)
             setting = self.setting(scenes[some], split, np.asarray(numbers)[some])
-            ids = self._cast(setting).ids
+            ids = self._find(setting)
+            cut = np.concatenate([ids[:, 0], ids[:, -1], ids[:, :, 0], ids[:, :, -1]], axis=1).max(axis=1) >= 0
             for i, count in enumerate(setting.counts.tolist()):
                 seen = np.bincount(ids[i].ravel() + 1, minlength=count + 1)[1:]
-                border = np.concatenate([ids[i, 0], ids[i, -1], ids[i, :, 0], ids[i, :, -1]])
-                accepted[first + i] = (border < 0).all() and (seen[:count] >= self._least_visible).all()
+                accepted[first + i] = not cut[i] and (seen >= self._least_visible).all()
         return accepted
 
     def render(self, scenes: Scenes, split: str, start: int, *, samples: int = 0, everywhere: bool = False) -> Pictures:
@@ -171,23 +171,32 @@ class ClevrRenderer:
         pixels = diameter / away / np.linalg.norm(look.right, axis=-1)[:, None] * self.picture.size / 2
         return Setting(things, scenes.counts.astype(np.int32), look, pixels)
 
+    def _find(self, setting: "Setting") -> np.ndarray:
+        """The id buffer of one batch alone, int8 [n, s, s], in the buffer that the next batch overwrites."""
+        buffers, size, n = self._buffers, self.picture.size, len(setting.counts)
+        world, counts = buffers.world(setting)
+        grid = -(-size // kernels.TILE_SIZE)
+        launch(kernels.find_tiles, (n, grid, grid), [world, counts, size], [buffers.tiles])
+        launch(kernels.find, (n, grid, grid), [world, buffers.tiles, size], [buffers.ids])
+        ids: np.ndarray = buffers.ids.numpy()[:n]
+        return ids
+
     def _cast(
         self, setting: "Setting", samples: int = 0, everywhere: bool = False, keep_influence: bool = False
     ) -> Pictures:
         """Pictures of one batch, in the buffers that the next batch overwrites."""
         buffers, size, n = self._buffers, self.picture.size, len(setting.counts)
         world, counts = buffers.world(setting)
-        cone = float(np.linalg.norm(setting.look.right[0])) / size
-        grid, samples = -(-size // 8), samples or self.picture.clevr.samples
+        grid, samples = -(-size // kernels.TILE_SIZE), samples or self.picture.clevr.samples
         launch(kernels.light_ground, (n, grid + 1, grid + 1), [world, size], [buffers.lights])
         launch(kernels.find_tiles, (n, grid, grid), [world, counts, size], [buffers.tiles])
         scene = [world, counts, buffers.tiles, buffers.lights, buffers.codes, size]
         first = [buffers.ids, buffers.colors, buffers.normals, buffers.touched]
-        launch(kernels.cast, (n, grid, grid), [*scene, cone], [*first, buffers.pixels])
+        launch(kernels.cast, (n, grid, grid), scene, [*first, buffers.pixels])
         influence = buffers.touched.numpy()[:n].copy() if keep_influence else None
         if samples > 1:
             second = [buffers.touched, buffers.pixels]
-            launch(kernels.refine, (n, grid, grid), [*scene, samples, int(everywhere), cone, *first[:-1]], second)
+            launch(kernels.refine, (n, grid, grid), [*scene, samples, int(everywhere), *first[:-1]], second)
         if influence is not None:
             influence = _spread(influence) | buffers.touched.numpy()[:n]
         return Pictures(buffers.pixels.numpy()[:n], buffers.ids.numpy()[:n], influence)
@@ -239,7 +248,7 @@ class _Buffers:
     """The device's arrays for batches of up to `batch` scenes, and the tables that never change."""
 
     def __init__(self, batch: int, size: int) -> None:
-        shape, grid = (batch, size, size), -(-size // 8)
+        shape, grid = (batch, size, size), -(-size // kernels.TILE_SIZE)
         with wp.ScopedDevice(DEVICE):
             self.tiles = wp.empty((batch, grid, grid, 5), dtype=int)
             self.ids = wp.empty(shape, dtype=wp.int8)
@@ -248,7 +257,7 @@ class _Buffers:
             self.touched = wp.empty(shape, dtype=int)
             self.pixels = wp.empty((*shape, 3), dtype=wp.uint8)
             self.lights = wp.empty((batch, grid + 1, grid + 1), dtype=float)
-            self.codes = wp.array(_codes(), dtype=wp.uint8)
+            self.codes: wp.array = wp.array(_codes(), dtype=wp.uint8)
             self._surfaces = _structures(kernels.Surface, [astuple(material) for material in MATERIALS.values()])
             self._profiles: wp.array = wp.array(profile_table(), dtype=float)
             tiles = np.stack([np.pad(tile, ((0, 1), (0, 1)), mode="wrap") for tile in PATTERNS.values()])

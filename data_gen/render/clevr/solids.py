@@ -68,8 +68,9 @@ def solid_numbers(solid: Solid) -> SolidNumbers:
     convex = int(len(polygons) == 1 and _is_convex(outline))
     if solid.kind in ("stand", "revolve"):
         lift = float(outline[:, 1].max())
-        bound = math.hypot(reach, half) if solid.kind == "stand" else reach
-        return numbers(solid.kind, lift=lift, bound=bound, convex=convex)
+        if solid.kind == "revolve":
+            return numbers("revolve", half=float(np.abs(outline[:, 1]).max()), lift=lift, bound=reach, convex=convex)
+        return numbers("stand", lift=lift, convex=convex)
     return numbers(solid.kind, convex=convex)
 
 
