@@ -221,8 +221,8 @@ def leaf() -> Polygons:
 
 def mushroom() -> Polygons:
     """A half disc on a stem."""
-    cap = _arc(0.95, -90, 0, (0.0, 0.1), 20)
-    return _fitted(_mirrored(cap, [(0.95, 0.22), (0.3, 0.22), (0.3, 0.95)]))
+    cap = _arc(0.8, -90, 0, (0.0, -0.2), 20)
+    return _fitted(_mirrored(cap, [(0.8, -0.1), (0.26, -0.1), (0.26, 1.0)]))
 
 
 def bell() -> Polygons:
