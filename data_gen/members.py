@@ -16,7 +16,7 @@ _ALWAYS_LISTED = 4
 def member_of(ending: str) -> str | None:
     """The member of MEMBERS whose file is KEY.`ending`; None where there is no such member."""
     front, _, last = ending.rpartition(".")
-    name = ".".join(filter(None, [front, "image"])) if last in IMAGE_FORMATS and front != "mask" else ending
+    name = ".".join(filter(None, [front, "image"])) if last in IMAGE_FORMATS and front in ("", "opposite") else ending
     return name if name in MEMBERS else None
 
 

@@ -21,6 +21,7 @@ from dualenc.scenes import (
     TEMPLATES,
     Edits,
     Grammar,
+    Language,
     ObjectSplit,
     Scenes,
     Sentence,
@@ -91,6 +92,7 @@ class Wording:
         self.data, self.seed, self.split, self.config = data, data.seed, split, data.captions
         self.grammar = Grammar(split.space, language_of(data))
         self.only_lists = set(data.captions.kinds) == {"list"}
+        self._most_rows = max(*data.objects, 3 if self.grammar.language != Language() else 1) + 1  # what readers hold
         self._templates = [TEMPLATES.index(template) for template in data.captions.templates]
         self._named = lru_cache(maxsize=_CACHED_OBJECTS)(self._name)
 
@@ -290,7 +292,9 @@ class Wording:
                 num=num,
             )
             for i, row in enumerate(drawn):
-                records = (edit_record(self.grammar, edit) for edit in row)
+                records = (
+                    edit_record(self.grammar, edit) for edit in row if len(edit.sentence.rows) <= self._most_rows
+                )
                 found[i] += [{**record, "objects": self._made(record["form"], shown[i])} for record in records]
         return found
 

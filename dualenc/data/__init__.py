@@ -3,8 +3,10 @@
 from dualenc.data.shards import Dataset as Dataset
 from dualenc.data.sources import EVAL_SPLITS as EVAL_SPLITS
 from dualenc.data.sources import EvalBatch as EvalBatch
+from dualenc.data.sources import EvalOpposites as EvalOpposites
 from dualenc.data.sources import QuerySettings as QuerySettings
 from dualenc.data.sources import ShardSource as ShardSource
 from dualenc.data.sources import Source as Source
 from dualenc.data.sources import SymbolicSource as SymbolicSource
 from dualenc.data.sources import TrainBatch as TrainBatch
+from dualenc.data.table import EDIT_NAMES as EDIT_NAMES

@@ -3,11 +3,12 @@
 Both coders answer the same questions, so that any scene tower pairs with any query tower.
 """
 
+from collections.abc import Collection
 from typing import Protocol
 
 import numpy as np
 
-from dualenc.scenes import ConceptSpace, Grammar, Scenes, Tokenizer
+from dualenc.scenes import STYLES, ConceptSpace, Grammar, Language, Scenes, Tokenizer
 
 
 class QueryCoder(Protocol):
@@ -33,6 +34,10 @@ class TextQueries:
         self.vocab_size = len(tokenizer)
         # The longest template has three words; each object article, values, "object" and a separator; then [EOS].
         self.max_length = 4 + (max_objects + 1) * (space.num_concepts + 3)
+        language = spoken_language(tokenizer.vocabulary, space)
+        if language != Language():
+            rows = max_rows(language, max_objects) + 1  # an edit adds one
+            self.max_length = max(self.max_length, Grammar(space, language).max_words(rows) + 1)
 
     def objects(self, ids: np.ndarray) -> np.ndarray:
         """int64 [n, T], padded to the longest."""
@@ -41,6 +46,18 @@ class TextQueries:
     def concepts(self) -> np.ndarray:
         """int64 [num_values, T], padded to the longest."""
         return self.tokenizer.encode_batch(self.grammar.concept_queries)
+
+
+def spoken_language(vocabulary: Collection[str], space: ConceptSpace) -> Language:
+    """The language that a vocabulary has the words for, but for synonyms, which make no text longer."""
+    said = set(vocabulary) - {value for values in space.values for value in values}
+    style = next((style for style, names in STYLES.items() if set(" ".join(names).split()) <= said), None)
+    return Language(relations=style, counting="thirteen" in said, negation="not" in said)
+
+
+def max_rows(language: Language, max_objects: int) -> int:
+    """The most rows in the form of a caption: one for each object; beyond lists, captions of small scenes have more."""
+    return max_objects if language == Language() else max(max_objects, 3)
 
 
 class SymbolicQueries:

@@ -26,20 +26,32 @@ from rich.progress import Progress
 
 from dualenc.configs import short_hash
 from dualenc.data.checks import SampleChecker
-from dualenc.data.queries import TextQueries
+from dualenc.data.queries import TextQueries, max_rows
 from dualenc.data.table import Table, TableWidths, concatenate, stack_rows
 from dualenc.errors import InputError
 from dualenc.files import Claim, atomic_path, read_json, sha256_file, write_json
 from dualenc.processes import become_worker, num_cores
-from dualenc.scenes import MAX_OBJECTS_OF_SCENE, OPERATORS, SPLITS, ConceptSpace, Grammar, ObjectSplit, Tokenizer
+from dualenc.scenes import (
+    MAX_OBJECTS_OF_SCENE,
+    OPERATORS,
+    SPLITS,
+    ConceptSpace,
+    Grammar,
+    Language,
+    ObjectSplit,
+    Scenes,
+    Tokenizer,
+)
 
 FORMAT_VERSION = 1
-TABLE_VERSION = 2
+TABLE_VERSION = 3
 DESCRIPTION = "dataset.json"
-MEMBERS = ("image", "txt", "json", "neg.txt")
+MEMBERS = ("image", "txt", "json", "neg.txt", "opposite.image", "opposite.txt", "mask.png")
+REQUIRED = ("image", "txt", "json")
 IMAGE_FORMATS = ("jpg", "png")
 HASHED = ("config", "format_version", "generator_version", "device", "versions")
 
+_ALWAYS_LISTED = 4  # of MEMBERS, in an index
 _OPEN_FILES = 64
 _BLOCK = 512  # of a tar file
 
@@ -54,7 +66,8 @@ class Shard:
 
     @property
     def index_path(self) -> Path:
-        """The index beside it: int64 [num_samples, 8], offset and size of each of MEMBERS, -1 where absent."""
+        """The index beside it: int64 [num_samples, 8 or more], offset and size of each of MEMBERS, -1 where absent; the
+        first four, then those up to the last one that some sample has."""
         return self.path.with_suffix(".idx.npy")
 
 
@@ -102,7 +115,7 @@ class Dataset:
         if len(listed) != self.space.num_objects or np.any(listed != np.arange(len(listed))):
             raise ValueError("train, val_ood and ood do not divide the objects among them")
         self.split = ObjectSplit(self.space, **ids, kind=meta["split_kind"])
-        self.grammar = Grammar(self.space)
+        self.grammar = Grammar(self.space, Language.from_dict(meta["language"]) if "language" in meta else None)
         self.tokenizer = Tokenizer(meta["vocabulary"])
         self.shards = {
             name: [
@@ -115,7 +128,8 @@ class Dataset:
         self.max_objects = _count(meta["max_objects"], most=MAX_OBJECTS_OF_SCENE)
         config = meta["config"]
         self.paired = config["collision_rate"] > 0
-        for number in (config["coverage"], config["seed"], config["val_fraction"]):
+        self.relation_margin = config.get("relation_margin", 0.0)
+        for number in (config["coverage"], config["seed"], config["val_fraction"], self.relation_margin):
             if not isinstance(number, int | float):
                 raise TypeError(f"{number!r} in its config is no number")
         for number in (config["picture"]["size"], *(config["edits"][operator] for operator in OPERATORS)):
@@ -147,13 +161,24 @@ class Dataset:
     def image(self, split: str, i: int) -> np.ndarray:
         """uint8 [H, W, 3]: the picture of sample `i` of a split."""
         table = self.table(split)
-        shard = self.shards[split][table.shard[i]]
-        offset, size = table.image[i]
-        return decode_image(os.pread(self._open(shard.path), size, offset))
+        return self._picture(split, table.shard[i], table.image[i])
+
+    def opposite_image(self, split: str, i: int) -> np.ndarray:
+        """uint8 [H, W, 3]: the opposite picture of sample `i` of a split, which has one."""
+        table = self.table(split)
+        return self._picture(split, table.shard[i], table.opposite_image[i])
+
+    def _picture(self, split: str, shard: int, extent: np.ndarray) -> np.ndarray:
+        offset, size = extent.tolist()
+        return decode_image(os.pread(self._open(self.shards[split][shard].path), size, offset))
 
     def images(self, split: str, indices: np.ndarray) -> np.ndarray:
         """uint8 [n, H, W, 3]: pictures of samples of a split."""
         return np.stack([self.image(split, i) for i in indices.tolist()])
+
+    def scenes(self, split: str, rows: np.ndarray) -> Scenes:
+        """The scenes of samples of a split."""
+        return self.table(split).scenes(self.space, rows, relation_margin=self.relation_margin)
 
     def _open(self, path: Path) -> int:
         """A file descriptor of a shard; the last few stay open."""
@@ -233,7 +258,7 @@ class Dataset:
 
     def _check_split(self, split: str) -> Table:
         """The table of a split whose shards were checked by a pool of processes, one shard at a time."""
-        checker = SampleChecker(self.grammar, self.split, self.tokenizer, self.image_size, split)
+        checker = SampleChecker(self.grammar, self.split, self.tokenizer, self.image_size, split, self.relation_margin)
         empty = stack_rows([], self._widths)
         check = partial(self._check_shard, checker)
         with (
@@ -248,9 +273,16 @@ class Dataset:
 
     @property
     def _widths(self) -> TableWidths:
-        edits = sum(self.meta["config"]["edits"].values())
-        text = TextQueries(self.space, self.tokenizer, self.max_objects)
-        return TableWidths(self.max_objects, self.space.num_concepts, edits, text.max_length)
+        config, captions = self.meta["config"], self.meta["config"]["captions"]
+        return TableWidths(
+            max_objects=self.max_objects,
+            num_concepts=self.space.num_concepts,
+            num_rows=max_rows(self.grammar.language, self.max_objects),
+            num_edits=sum(config["edits"].values()),
+            num_further=captions.get("num", 1) - 1,
+            num_positives=captions.get("positives", 0),
+            length=TextQueries(self.space, self.tokenizer, self.max_objects).max_length,
+        )
 
     def _check_shard(self, checker: SampleChecker, numbered: tuple[int, Shard]) -> Table:
         number, shard = numbered
@@ -282,14 +314,17 @@ class Dataset:
         self, shard: Shard, number: int, data: bytes, keys: list[str], index: np.ndarray, checker: SampleChecker
     ) -> list[dict[str, Any]]:
         rows = []
-        for key, entry in zip(keys, index.reshape(len(keys), len(MEMBERS), 2)):
+        absent = [-1] * (2 * len(MEMBERS) - index.shape[1])
+        for key, listed in zip(keys, index.tolist()):
+            entry = np.array([*listed, *absent]).reshape(len(MEMBERS), 2)
             members = {}
             for name, (offset, size) in zip(MEMBERS, entry.tolist()):
-                if offset < 0 and name != "neg.txt":
+                if offset < 0 and name in REQUIRED:
                     raise InputError(f"sample {key} has no {name}")
                 members[name] = data[offset : offset + size] if offset >= 0 else b""
             try:
-                rows.append({**checker.row(members), "shard": number, "image": entry[0]})
+                place = {"shard": number, "image": entry[0], "opposite_image": entry[MEMBERS.index("opposite.image")]}
+                rows.append({**checker.row(members), **place})
             except InputError as error:
                 raise InputError(f"sample {key}: {error}") from None
         return rows
@@ -327,7 +362,7 @@ def _track(split: str, total: int) -> Generator[None, int, None]:
 
 
 def read_index(tar: bytes) -> tuple[list[str], np.ndarray]:
-    """Sample keys and int64 [num_samples, 8] offsets and sizes of MEMBERS in the bytes of a plain ustar file.
+    """Sample keys, and offsets and sizes as an index lists them, in the bytes of a plain ustar file.
 
     Headers are read directly: `tarfile` makes an object of each and takes longer than everything else together.
     """
@@ -338,7 +373,7 @@ def read_index(tar: bytes) -> tuple[list[str], np.ndarray]:
         if header[257:262] != b"ustar" or header[156:157] not in (b"0", b"\0"):
             raise tarfile.ReadError(f"no plain file at byte {position}")
         key, _, extension = header[:100].partition(b"\0")[0].decode().partition(".")
-        name, size = "image" if extension in IMAGE_FORMATS else extension, int(header[124:135], 8)
+        name, size = _member(extension), int(header[124:135], 8)
         if name in MEMBERS:
             entry = samples.setdefault(key, np.full((len(MEMBERS), 2), -1, dtype=np.int64))
             entry[MEMBERS.index(name)] = position + _BLOCK, size
@@ -346,7 +381,16 @@ def read_index(tar: bytes) -> tuple[list[str], np.ndarray]:
     if tar[position : position + 2 * _BLOCK] != bytes(2 * _BLOCK):
         raise tarfile.ReadError("unexpected end of data")
     index = np.array(list(samples.values()), dtype=np.int64).reshape(len(samples), 2 * len(MEMBERS))
-    return list(samples), index
+    used = np.flatnonzero(np.any(index[:, ::2] >= 0, axis=0))
+    return list(samples), np.ascontiguousarray(index[:, : 2 * max(_ALWAYS_LISTED, used[-1] + 1 if len(used) else 0)])
+
+
+def _member(extension: str) -> str:
+    """The name in MEMBERS of the files KEY.extension."""
+    front, _, last = extension.rpartition(".")
+    if last in IMAGE_FORMATS and front in ("", "opposite"):
+        return ".".join(filter(None, [front, "image"]))
+    return extension
 
 
 def decode_image(data: bytes) -> np.ndarray:

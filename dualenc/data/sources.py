@@ -5,6 +5,7 @@ computes the queries of the whole global batch, which costs little, so that the 
 all queries needs no communication.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -30,6 +31,7 @@ from dualenc.scenes import (
     Tokenizer,
     draw_edits,
     truth,
+    undecided,
     uniform,
 )
 
@@ -37,12 +39,16 @@ EVAL_SPLITS = SPLITS[1:]
 
 Array = Any  # a numpy array as a source makes it, a torch tensor once the loader has it
 
+_Judge = Callable[[np.ndarray, Scenes], np.ndarray]  # `truth` or `undecided`
+
 
 class TrainBatch(NamedTuple):
     """One process's share b of a global batch B = b * world, k extra queries, k_max the most of any process.
 
     position: samples before this batch; indices int64 [b], sample numbers; scenes uint8 [b, H, W, 3] or int64 [b, T];
     queries int64 [b, T]; targets bool [b, B]; extra int64 [k, T]; extra_targets bool [b, world * k_max];
+    undecided, extra_undecided: of the shapes of the targets, which pairs are neither true nor false (a relation inside
+    its margin) and no part of a loss; None, in all processes, where the data states no relations;
     objects int64 [B, m] of the global batch; collisions, edits: how many scenes of the global batch have their swap
     partner in it, and how many edits stand in it.
     """
@@ -57,28 +63,44 @@ class TrainBatch(NamedTuple):
     objects: Array
     collisions: int
     edits: int
+    undecided: Array | None = None
+    extra_undecided: Array | None = None
 
 
 class EvalBatch(NamedTuple):
     """Scenes of a split with everything that is asked about them.
 
-    inputs: uint8 [n, H, W, 3] or int64 [n, T]; texts: None where the query tower reads no captions.
+    inputs: uint8 [n, H, W, 3] or int64 [n, T]; texts, opposites: None where the query tower reads no captions, and
+    opposites where the data has none.
     """
 
     inputs: np.ndarray
     scenes: Scenes
     texts: "EvalTexts | None"
+    opposites: "EvalOpposites | None" = None
 
 
 class EvalTexts(NamedTuple):
     """captions int64 [n, T] and their forms int32 [n, K, 1 + C]; edits int64 [n, E, T'] with operator int8 [n, E], an
-    index into OPERATORS or -1, and status int8 [n, E] (see `dualenc.data.table`)."""
+    index into EDIT_NAMES (whose first are OPERATORS) or -1, and status int8 [n, E] (see `dualenc.data.table`)."""
 
     captions: np.ndarray
     forms: np.ndarray
     edits: np.ndarray
     operator: np.ndarray
     status: np.ndarray
+
+
+class EvalOpposites(NamedTuple):
+    """The opposites of the k scenes of a batch that have one: rows int64 [k], which scenes; kind int8 [k], an index
+    into OPPOSITE_KINDS; inputs, captions int64 [k, T] and scenes as of the batch. Caption and opposite caption are each
+    true of one of the two scenes and false of the other."""
+
+    rows: np.ndarray
+    kind: np.ndarray
+    inputs: np.ndarray
+    captions: np.ndarray
+    scenes: Scenes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,19 +174,27 @@ class _Queries:
         return trimmed(tokens)
 
 
-def _targets(
-    forms: np.ndarray, extra_forms: list[np.ndarray], scenes: Scenes, rank: int, world: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """bool [b, B] and bool [b, world * k_max]: truth of all queries, and of every process's extra ones, for the own
-    scenes; forms [B, K, 1 + C], one array of extra forms [k, K, 1 + C] for each process."""
+class _Pairs(NamedTuple):
+    """What is said of the own scenes and every query: [b, B] of the queries, [b, world * k_max] of the extra ones."""
+
+    targets: np.ndarray
+    extra_targets: np.ndarray
+
+
+def _pairs(
+    forms: np.ndarray, extra_forms: list[np.ndarray], scenes: Scenes, rank: int, world: int, judge: _Judge = truth
+) -> _Pairs:
+    """Truth (or what another judge says) of all queries, and of every process's extra ones, for the own scenes.
+
+    forms [B, K, 1 + C], one array of extra forms [k, K, 1 + C] for each process."""
     b = len(scenes) // world
     own = scenes[slice(rank * b, (rank + 1) * b)]
     most = max(map(len, extra_forms))
-    extra_targets = np.zeros((b, world, most), dtype=bool)
+    extra = np.zeros((b, world, most), dtype=bool)
     for r, part in enumerate(extra_forms):
         if len(part):
-            extra_targets[:, r, : len(part)] = truth(part, own)
-    return truth(forms, own), extra_targets.reshape(b, world * most)
+            extra[:, r, : len(part)] = judge(part, own)
+    return _Pairs(judge(forms, own), extra.reshape(b, world * most))
 
 
 class ShardSource:
@@ -175,6 +205,7 @@ class ShardSource:
         self.max_objects = dataset.max_objects
         self.pictures = scene_tower == "vision"
         self.words = query_tower == "text"
+        self.relational = dataset.grammar.language.relations is not None
         self.tokenizer = dataset.tokenizer
         text = TextQueries(self.space, self.tokenizer, self.max_objects)
         self.coder: QueryCoder = text if self.words else SymbolicQueries(self.space)
@@ -188,29 +219,45 @@ class ShardSource:
         """See `Source`."""
         table = self.dataset.table("train")
         rows = self.order(position, position + batch_size)
-        scenes = table.scenes(self.space, rows)
+        scenes = self.dataset.scenes("train", rows)
         kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
+        captions, caption_forms = self._captions(table, rows, position)
         forms = _padded_forms(query_forms, table.forms.shape[1])
-        forms[kind == 0] = table.forms[rows[kind == 0]]
+        forms[kind == 0] = caption_forms[kind == 0]
         b = batch_size // world
         own = slice(rank * b, (rank + 1) * b)
         extra, extra_forms = self._edits(table, rows.reshape(world, b), rank)
-        targets, extra_targets = _targets(forms, extra_forms, scenes, rank, world)
+        pairs = _pairs(forms, extra_forms, scenes, rank, world)
+        open_pairs = _pairs(forms, extra_forms, scenes, rank, world, undecided) if self.relational else None
         partner = table.partner[rows]
         return TrainBatch(
             position=position,
             indices=rows[own],
             scenes=self._inputs("train", rows[own], scenes[own]),
-            queries=self._queries.tokens(
-                kind[own], objects[own], pooled[own], table.tokens[rows[own]].astype(np.int64)
-            ),
-            targets=targets,
+            queries=self._queries.tokens(kind[own], objects[own], pooled[own], captions[own].astype(np.int64)),
+            targets=pairs.targets,
             extra=extra,
-            extra_targets=extra_targets,
+            extra_targets=pairs.extra_targets,
             objects=scenes.objects,
             collisions=int(np.isin(partner[partner >= 0], table.index[rows]).sum()),
             edits=sum(map(len, extra_forms)),
+            undecided=open_pairs.targets if open_pairs else None,
+            extra_undecided=open_pairs.extra_targets if open_pairs else None,
         )
+
+    def _captions(self, table: Table, rows: np.ndarray, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens [B, T] and forms [B, K, 1 + C] of the captions of samples `rows` that stand at positions position..:
+        one of each sample's, by chance, a function of the run's seed and the position alone."""
+        tokens, forms = table.tokens[rows], table.forms[rows]
+        if not table.further_tokens.shape[1]:
+            return tokens, forms
+        number = (table.further_tokens[rows] != 0).any(axis=-1).sum(axis=1)
+        draws = uniform(self.settings.seed, "train", "captions", position, position + len(rows), 1)[:, 0]
+        pick = (draws * (number + 1)).astype(np.int64) - 1
+        other = np.flatnonzero(pick >= 0)
+        tokens[other] = table.further_tokens[rows[other], pick[other]]
+        forms[other] = table.further_forms[rows[other], pick[other]]
+        return tokens, forms
 
     def _edits(self, table: Table, rows: np.ndarray, rank: int) -> tuple[np.ndarray, list[np.ndarray]]:
         """Tokens int64 [k, T] of the own edits, and every process's edit forms; rows [world, b]."""
@@ -234,7 +281,7 @@ class ShardSource:
     def eval_batch(self, split: str, start: int, stop: int) -> EvalBatch:
         """See `Source`."""
         table, rows = self.dataset.table(split), np.arange(start, stop)
-        scenes = table.scenes(self.space, rows)
+        scenes = self.dataset.scenes(split, rows)
         texts = EvalTexts(
             captions=trimmed(table.tokens[rows].astype(np.int64)),
             forms=table.forms[rows],
@@ -242,7 +289,26 @@ class ShardSource:
             operator=table.edit_operator[rows],
             status=table.edit_status[rows],
         )
-        return EvalBatch(self._inputs(split, rows, scenes), scenes, texts if self.words else None)
+        inputs = self._inputs(split, rows, scenes)
+        return (
+            EvalBatch(inputs, scenes, texts, self._opposites(split, rows))
+            if self.words
+            else EvalBatch(inputs, scenes, None)
+        )
+
+    def _opposites(self, split: str, rows: np.ndarray) -> EvalOpposites | None:
+        table = self.dataset.table(split)
+        there = np.flatnonzero(table.opposite[rows] >= 0)
+        if not len(there):
+            return None
+        chosen = rows[there]
+        scenes = table.opposite_scenes(self.space, chosen, relation_margin=self.dataset.relation_margin)
+        if self.pictures:
+            inputs = np.stack([self.dataset.opposite_image(split, i) for i in chosen.tolist()])
+        else:
+            inputs = SymbolicScenes.tokens(scenes)
+        captions = trimmed(table.opposite_tokens[chosen].astype(np.int64))
+        return EvalOpposites(there, table.opposite[chosen], inputs, captions, scenes)
 
 
 class SymbolicSource:
@@ -269,16 +335,16 @@ class SymbolicSource:
         b = batch_size // world
         own = slice(rank * b, (rank + 1) * b)
         extra, extra_forms = self._edits(scenes, position, rank, world)
-        targets, extra_targets = _targets(forms, extra_forms, scenes, rank, world)
+        pairs = _pairs(forms, extra_forms, scenes, rank, world)
         captions = self._captions(scenes.objects[own]) if self.words else np.zeros((b, 1), dtype=np.int64)
         return TrainBatch(
             position=position,
             indices=np.arange(position, stop)[own],
             scenes=SymbolicScenes.tokens(scenes[own]),
             queries=self._queries.tokens(kind[own], objects[own], pooled[own], captions),
-            targets=targets,
+            targets=pairs.targets,
             extra=extra,
-            extra_targets=extra_targets,
+            extra_targets=pairs.extra_targets,
             objects=scenes.objects,
             collisions=int(self.sampler.partners(position, stop).sum()),
             edits=sum(map(len, extra_forms)),
