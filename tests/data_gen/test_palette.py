@@ -31,6 +31,14 @@ def test_values_with_the_same_pixels_are_not_told_apart(monkeypatch: pytest.Monk
     assert accuracy < 0.7
 
 
+def test_ties_are_misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def same(style: str, concept: str, values: list[str], *_: object) -> np.ndarray:
+        return np.ones((len(values), 3, CROP, CROP, 3), dtype=np.float32)
+
+    monkeypatch.setattr("data_gen.separation.crops", same)
+    assert separation("flat", "size", "fixed", num=3).worst(1)[0][2] == 0.0
+
+
 def test_the_worst_pairs_come_first() -> None:
     accuracy = np.array([[1.0, 0.9, 0.7], [0.9, 1.0, 0.8], [0.7, 0.8, 1.0]])
     assert Separation(["a", "b", "c"], accuracy).worst(2) == [("a", "c", 0.7), ("b", "c", 0.8)]

@@ -5,14 +5,14 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from data_gen.config import PictureConfig
+from data_gen.config import ClevrConfig, PictureConfig
 from data_gen.render.patterns import PATTERNS, TILE, blurred
 from data_gen.render.profiles import PROFILES, SDF_REACH, profile_sdf
 from data_gen.render.shapes import SHAPES, SOLIDS
 from data_gen.render.styles import make_renderer
 from data_gen.render.tables import VALUES, check_orientations, quarter_turns, size_scales
 from dualenc.errors import InputError
-from dualenc.scenes import ConceptSpace, Grammar, Language
+from dualenc.scenes import ConceptSpace, Grammar, Language, Scenes
 
 PROFILE_NAMES = list(PROFILES)
 
@@ -163,3 +163,20 @@ def test_an_oriented_shape_as_drawn_has_its_heading() -> None:
     turns = quarter_turns("flat", {"shape": ["fish", "arrow"], "orientation": ["upward", "rightward"]}, "circle")
     assert (turns % 4).tolist() == [[1, 2], [0, 1]]
     assert quarter_turns("flat", {"color": ["red"]}, "circle").tolist() == [[0]]
+
+
+@pytest.mark.parametrize("style", VALUES)
+def test_an_oriented_arrow_points_where_its_name_says(style: str) -> None:
+    """It is widest across at its head, which lies in the half that it points to; forward is down on the screen."""
+    words = VALUES[style]["orientation"]
+    space = ConceptSpace.named({"shape": ["arrow"], "orientation": words})
+    picture = PictureConfig(size=96, rotation=0.0, clevr=ClevrConfig(camera_jitter=0.0))
+    renderer = make_renderer(style, space, picture, max_objects=1, seed=0)
+    scenes = Scenes(space, np.arange(4)[:, None], np.full((4, 1, 2), 0.5, dtype=np.float32))
+    ends = {"leftward": (0, -1), "rightward": (0, 1), "upward": (1, -1), "downward": (1, 1)}
+    ends |= {"backward": (1, -1), "forward": (1, 1)}
+    for word, (_, (drawn,)) in zip(words, renderer.draw(scenes, "val", 0)):
+        axis, sign = ends[word]
+        across = drawn.mask.sum(axis=axis)
+        widest = np.flatnonzero(across == across.max()).mean() / (len(across) - 1)
+        assert sign * (widest - 0.5) > 0.02, word
