@@ -314,12 +314,14 @@ def hit(profiles: wp.array3d(dtype=float), thing: Thing, origin: wp.vec3, ray: w
     """
     offset = origin - thing.center
     b = wp.dot(offset, ray)
-    root = wp.sqrt(wp.max(b * b - wp.dot(offset, offset) + thing.bound * thing.bound, 0.0))
+    away = wp.dot(offset, offset) - b * b
     result = float(FAR)
     if thing.kind == SPHERE:
-        if -b - root > 0.0:
-            result = -b - root
+        under = thing.radius * thing.radius - away
+        if under > 0.0 and -b - wp.sqrt(under) > 0.0:
+            result = -b - wp.sqrt(under)
     else:
+        root = wp.sqrt(wp.max(thing.bound * thing.bound - away, 0.0))
         o = to_object(thing, offset) / thing.radius
         d = to_object(thing, ray)
         s = float(FAR)
@@ -517,7 +519,7 @@ def left_over(world: World, b: int, p: wp.vec3, ray: wp.vec3, spread: float, obj
     take any; p lies on object `own`."""
     share = float(1.0)
     touched = int(0)
-    rest = objects
+    rest = int(objects)
     j = int(0)
     while rest != 0:
         if rest & 1:
@@ -553,7 +555,7 @@ def opening(world: World, b: int, p: wp.vec3, objects: int, weight: float):
     any."""
     open = float(1.0)
     touched = int(0)
-    rest = objects
+    rest = int(objects)
     j = int(0)
     while rest != 0:
         if rest & 1:
@@ -594,7 +596,7 @@ def fade(p: wp.vec3):
 @wp.func
 def open_ground(world: World, b: int, p: wp.vec3):
     """Light that the ground sends back at p where nothing stands in the way."""
-    total = world.ambient
+    total = float(world.ambient)
     for k in range(world.num_lights):
         light = world.lights[b, k]
         to_light = light.place - p
@@ -655,7 +657,7 @@ def nearest(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, s
     """The first object of the set of bits `objects` that a ray meets, GROUND if none, and the distance to it."""
     best = float(FAR)
     found = int(GROUND)
-    rest = objects
+    rest = int(objects)
     j = int(0)
     while rest != 0:
         if (rest & 1) != 0 and j != skip:
@@ -695,7 +697,7 @@ def taken_roughly(world: World, b: int, p: wp.vec3, objects: int):
     squared = wp.dot(to_light, to_light)
     ray = to_light / wp.sqrt(squared)
     strength = light.strength / squared * ray[1]
-    rest = objects
+    rest = int(objects)
     j = int(0)
     while rest != 0:
         if rest & 1:
@@ -734,7 +736,7 @@ def beyond(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, sk
         dim = 1.0 - 0.45 * (surface.mirror + surface.transmission)
         color = paint(world, thing, q, n) * (plain_light(world, b, p, to_world(thing, n)) * dim)
     else:
-        level = world.backdrop
+        level = float(world.backdrop)
         if ray[1] < -1.0e-3:
             p = origin - ray * (origin[1] / ray[1])
             if wp.length(p) < 20.0:
@@ -796,7 +798,7 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
     mirrored = ray + n * (2.0 * facing_eye)
     if surface.coat > 0.0:
         share = surface.coat + (1.0 - surface.coat) * graze
-        level = world.ground
+        level = float(world.ground)
         if mirrored[1] > 0.0:
             level = sky(world, b, mirrored, 0.02)
         shown = shown * (1.0 - share) + white * (level * share)
@@ -844,7 +846,7 @@ def open_light(lights: wp.array3d(dtype=float), b: int, x: float, y: float):
 @wp.func
 def ground_light(world: World, b: int, ray: wp.vec3, open: float, near: int, shaded: wp.vec3i):
     """Light of the ground along a ray of the camera, and the objects that this depends on."""
-    level = open
+    level = float(open)
     touched = int(0)
     if (near | shaded[0] | shaded[1] | shaded[2]) != 0 and ray[1] < -1.0e-3:
         eye = world.cameras[b].eye
@@ -859,7 +861,7 @@ def light_ground(world: World, size: int, lights: wp.array3d(dtype=float)):
     b, row, column = wp.tid()
     camera = world.cameras[b]
     ray = view_ray(camera, float(column * TILE), float(row * TILE), float(size))
-    level = world.backdrop
+    level = float(world.backdrop)
     if ray[1] < -1.0e-3:
         level = open_ground(world, b, camera.eye - ray * (camera.eye[1] / ray[1]))
     lights[b, row, column] = level
@@ -997,7 +999,7 @@ def differs(first: wp.vec3, second: wp.vec3):
 @wp.func
 def neighbour(y: int, x: int, k: int, size: int):
     """The k-th of a pixel itself and its four neighbours; a pixel at the border is its own neighbour there."""
-    v, u = y, x
+    v, u = int(y), int(x)
     if k == 1:
         v = wp.max(y - 1, 0)
     elif k == 2:
@@ -1049,7 +1051,7 @@ def refine(
     for y in range(row * TILE, last):
         for x in range(column * TILE, wp.min(column * TILE + TILE, size)):
             own = int(ids[b, y, x])
-            border, inner, full = int(0), int(0), everywhere
+            border, inner, full = int(0), int(0), int(everywhere)
             for k in range(1, 5):
                 v, u = neighbour(y, x, k, size)
                 if int(ids[b, v, u]) != own:

@@ -13,7 +13,7 @@ NUM_DRAWS = 16  # uniform numbers for each scene
 
 _DISTANCE = 11.5  # of the camera from the square's middle
 _ELEVATION = 39.0  # degrees above the ground
-_FILL = 0.97  # share of the picture's width that the square's near edge takes
+_FILL = 0.94  # share of the picture's width that the square's near edge takes
 
 # Places, strengths at the origin, and radii as seen from there (as tangents) of the key, fill and back light.
 _PLACES = np.array([[-4.6, 8.2, 4.4], [5.6, 7.4, 4.0], [-2.2, 7.6, -6.8]])
