@@ -229,8 +229,8 @@ class _Drawer:
         same = (values[:, :, None] == values[:, None]) | ~present[:, None, :, None]  # [n, i, j, C]
         alike = np.stack([same[..., list(subset)].all(axis=-1) for subset in subsets], axis=-1)
         alike &= present[:, :, None, None] & present[:, None, :, None]
-        earlier = np.tri(m, k=-1, dtype=bool)[:, :, None]  # a description belongs to the first object that fits it
-        number = np.where((alike & earlier).any(axis=2), 0, alike.sum(axis=2)).reshape(n, -1)
+        # A description of v objects occurs v times, once for each, so that those of one number are equally likely.
+        number = alike.sum(axis=2).reshape(n, -1)
         there = np.stack([(number == v).any(axis=1) for v in range(1, m + 1)], axis=1)
         chosen, exists = pick(there, draws[:, :1])
         position, _ = pick(number == chosen + 1, draws[:, 1:2])

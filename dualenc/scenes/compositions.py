@@ -246,7 +246,9 @@ class _Search:
         return places[int(draw * len(places))]
 
     def _is_new(self, meaning: _Meaning, path: list[_Meaning], known: list[CaptionEdit]) -> bool:
-        if meaning in path or any(meaning == _meaning(edit.sentence) for edit in known):
+        """Whether no known edit means the same, and no caption before the last is one operator away. This also keeps
+        steps from changing nothing and from leading back: they would be one operator from there, or true."""
+        if any(meaning == _meaning(edit.sentence) for edit in known):
             return False
         return not any(_one_step(earlier, meaning) for earlier in path[:-1])
 

@@ -95,6 +95,8 @@ def test_edits_are_false_legal_and_sayable_at_every_step(kind: str, operators: t
             assert not undecided_of_own(forms, own).any()
             full = [values for step in edit.steps for _, *values in step.after.rows if min(values) >= 0]
             assert np.all(SPLIT.status(SPACE.encode(np.array(full, dtype=int).reshape(-1, 3))) == TRAIN)
+            path = [edit.steps[0].before, *(step.after for step in edit.steps)]
+            assert len({frozenset(tuple(s.rows[n] for n in group) for group in s.groups) for s in path}) == depth + 1
             for step in edit.steps:
                 assert GRAMMAR.parse(GRAMMAR.text(step.after)).tolist() == step.after.form
         assert len({listed(edit.sentence) for edit in row}) == len(row)

@@ -1,6 +1,7 @@
 """Opposites: minimal pairs of scenes and captions, each true of its own and false of the other."""
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,28 @@ def test_binding_exchanges_one_value_and_nothing_else() -> None:
         assert caption is not None
         assert opposite is not None
         assert [row[1:] for row in opposite.rows] == [tuple(new[slot].tolist()) for slot in caption.witnesses]
+
+
+def test_a_binding_opposite_exists_where_a_search_finds_one() -> None:
+    scenes, train = SAMPLER.draw("train", 0, 300), set(SPLIT.train.tolist())
+    _, made = make("binding", scenes)
+    for i, shown in enumerate(scenes.objects):
+        found = False
+        for a, b in combinations(shown[shown >= 0].tolist(), 2):
+            (color_a, shape_a), (color_b, shape_b) = SPACE.decode(a), SPACE.decode(b)
+            new = {int(SPACE.encode(np.array(values))) for values in ((color_b, shape_a), (color_a, shape_b))}
+            found |= new <= train and not new & set(shown.tolist())
+        assert found == made.exists[i]
+
+
+def test_captions_of_other_splits_make_no_opposites_in_train() -> None:
+    scenes = SAMPLER.draw("train", 0, 200)
+    keys: dict[str, Any] = {"seed": 2, "start": 0}
+    drawn = draw_captions("negation", scenes, GRAMMAR, SPLIT, negations=("absent",), name="val", **keys)
+    sentences = [row[0] for row in drawn.sentences]
+    made = draw_opposites("negation", scenes, sentences, SPLIT, name="train", **keys)
+    assert np.all(SPLIT.status(made.scenes.objects[made.scenes.objects >= 0]) == TRAIN)
+    assert draw_opposites("negation", scenes, sentences, SPLIT, name="val", **keys).exists.sum() > made.exists.sum()
 
 
 def test_spatial_exchanges_two_places_and_the_words_for_them() -> None:

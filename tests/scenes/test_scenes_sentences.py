@@ -131,6 +131,15 @@ def test_other_words_for_the_same() -> None:
     assert grammar.parse("a grey cube and two gray boxes").tolist() == [[EXISTS, 0, 0, ANY], [EXACTLY + 2, 0, 0, ANY]]
 
 
+def test_there_are_several() -> None:
+    grammar = Grammar(SPACE, FULL)
+    for text in ("there are two cubes and a cross", "there is one cube and two tori", "there is a cube"):
+        assert grammar.say(grammar.parse(text), 1) == text
+    for text in ("there is two cubes", "there are one cube", "there are a cube", "there are no cube"):
+        with pytest.raises(InputError, match="no sentence"):
+            grammar.parse(text)
+
+
 def test_regular_and_irregular_plurals() -> None:
     nouns = {"cube": "cubes", "box": "boxes", "cross": "crosses", "torus": "tori", "ruby": "rubies", "key": "keys"}
     assert {noun: plural(noun) for noun in nouns} == nouns
