@@ -1,7 +1,8 @@
 """`python -m data_gen.browse DATASET [out=FILE] [split=SPLIT] [num=N]`: a dataset as one self-contained HTML page.
 
-The page shows, for every split, its first pictures with captions, hard negatives (changed words marked), object status
-and the scene as a table, filters by concept value, and above them which objects are trained on and which held out.
+The page shows, for every split, its first pictures with captions, what else is true of them, hard negatives (changed
+words marked), opposites, masks, object status and the scene as a table, filters by concept value, and above them which
+objects are trained on and which held out.
 """
 
 import json
@@ -104,12 +105,15 @@ def _first_samples(dataset: Path, info: dict[str, Any], num: int) -> Iterator[Sh
 
 def _shown(members: dict[str, bytes]) -> Shown:
     ending = "jpg" if "jpg" in members else "png"
+    opposite = members.get(f"opposite.{ending}")
     return Shown(
         image=members[ending],
         image_format=ending,
         text=members["txt"].decode(),
         record=json.loads(members["json"]),
         negatives=[json.loads(line) for line in members.get("neg.txt", b"").decode().splitlines()],
+        opposite=None if opposite is None else (opposite, members["opposite.txt"].decode()),
+        mask=members.get("mask.png"),
     )
 
 

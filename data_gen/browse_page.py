@@ -31,6 +31,8 @@ class Shown:
     text: str
     record: dict[str, Any]
     negatives: list[dict[str, Any]]
+    opposite: tuple[bytes, str] | None = None  # picture and caption
+    mask: bytes | None = None
 
 
 def page(description: dict[str, Any], shown: dict[str, list[Shown]]) -> str:
@@ -47,6 +49,7 @@ def page(description: dict[str, Any], shown: dict[str, list[Shown]]) -> str:
         "rates": _rates(description),
         "config": escape(json.dumps(description["config"], indent=2)),
         "filters": _filters(description, list(shown)),
+        "masks": _MASKS if any(sample.mask for samples in shown.values() for sample in samples) else "",
         "sections": "\n".join(sections),
         "card": 440 + 40 * min(description["max_objects"] - 2, 7),
     }
@@ -109,6 +112,7 @@ def _cell(what: str, codes: np.ndarray) -> str:
 
 def _rates(description: dict[str, Any]) -> str:
     operators = list(dict.fromkeys(op for split in description["splits"].values() for op in split["edits"]))
+    further = [(what, kind) for what in ("captions", "opposites") for kind in _kinds_of(description, what)]
     head = [
         "split",
         "scenes",
@@ -117,6 +121,7 @@ def _rates(description: dict[str, Any]) -> str:
         "pairs seen",
         "with partner",
         *(f"with {op}" for op in operators),
+        *(f"{kind} {what}" for what, kind in further),
     ]
     rows = []
     for name, split in description["splits"].items():
@@ -128,10 +133,16 @@ def _rates(description: dict[str, Any]) -> str:
             f"{seen['pairs_seen']:,} of {seen['pairs_allowed']:,}",
             f"{split['collision_rate']:.1%}",
             *(f"{split['edits'][op]['rate']:.1%}" if op in split["edits"] else "-" for op in operators),
+            *(f"{split[what][kind]['rate']:.1%}" for what, kind in further),
         ]
         rows.append(f"<tr><th>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>")
     header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     return f'<table class="rates"><tr>{header}</tr>{"".join(rows)}</table>'
+
+
+def _kinds_of(description: dict[str, Any], what: str) -> list[str]:
+    """The kinds of captions or opposites that a dataset counts."""
+    return list(next(iter(description["splits"].values())).get(what, {}))
 
 
 def _filters(description: dict[str, Any], splits: list[str]) -> str:
@@ -159,7 +170,6 @@ def _card(description: dict[str, Any], sample: Shown, status: dict[int, str]) ->
     record, side = sample.record, description["picture"]["size"]
     width = side * max(1, round(_PICTURE / side))
     kind = {"jpg": "jpeg", "png": "png"}[sample.image_format]
-    picture = base64.b64encode(sample.image).decode()
     values = [" ".join(entry["concepts"][name] for entry in record["objects"]) for name in description["concepts"]]
     data = "".join(f' data-value-{k}="{escape(value)}"' for k, value in enumerate(values))
     boxes = "".join(_box(entry, side, status[entry["id"]]) for entry in record["objects"])
@@ -170,13 +180,38 @@ def _card(description: dict[str, Any], sample: Shown, status: dict[int, str]) ->
         for e in record["objects"]
     )
     negatives = "".join(_negative(edit, status) for edit in sample.negatives) or "<li class=none>no legal edit</li>"
+    mask = "" if sample.mask is None else _image(sample.mask, "png", width, "mask", css="mask")
     return (
-        f'<article{data}><div class="frame" style="width:{width}px">'
-        f'<img width={width} height={width} alt="{escape(sample.text)}" src="data:image/{kind};base64,{picture}">'
-        f'{boxes}</div><div class="words"><p class="caption">{escape(sample.text)}</p>'
-        f'<p class="chips">{chips}</p><ul>{negatives}</ul></div>'
+        f'<article{data}><div class="frame" style="width:{width}px">{_image(sample.image, kind, width, sample.text)}'
+        f'{mask}{boxes}</div><div class="words"><p class="caption">{escape(sample.text)}</p>'
+        f'<p class="chips">{chips}</p><ul>{_same(record)}{negatives}</ul></div>{_opposite(sample, kind, width)}'
         f'<details><summary><span class="tag">scene {escape(str(record["index"]))}</span>{partner}</summary>'
         f"{_table(description, record, status)}</details></article>"
+    )
+
+
+def _image(data: bytes, kind: str, width: int, text: str, *, css: str = "") -> str:
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    of_class = f' class="{css}"' if css else ""
+    return f'<img{of_class} width={width} height={width} alt="{escape(text)}" src="{source}">'
+
+
+def _same(record: dict[str, Any]) -> str:
+    """What else is true of the scene: further captions by kind, and paraphrases by operator."""
+    true = [(entry.get("kind", "list"), entry["text"]) for entry in record.get("captions", [])]
+    true += [(entry["operator"], entry["text"]) for entry in record.get("positives", [])]
+    return "".join(f'<li><span class="tag true">{escape(kind)}</span> {escape(text)}</li>' for kind, text in true)
+
+
+def _opposite(sample: Shown, kind: str, width: int) -> str:
+    """The opposite picture and its caption, under the sample's own."""
+    if sample.opposite is None:
+        return ""
+    image, text = sample.opposite
+    return (
+        f'<div class="frame" style="width:{width}px">{_image(image, kind, width, text)}</div><div class="words">'
+        f'<p class="caption">{escape(text)}</p><span class="tag opposite">{escape(sample.record["opposite"]["kind"])} '
+        "opposite</span></div>"
     )
 
 
@@ -197,7 +232,9 @@ def _negative(edit: dict[str, Any], status: dict[int, str]) -> str:
     note = (
         '<span class="tag out" title="names an object that training does not show">held out</span>' if held_out else ""
     )
-    return f'<li><span class="tag {escape(edit["operator"])}">{escape(edit["operator"])}</span> {text}{note}</li>'
+    css, operator = escape(edit["operator"].partition("+")[0]), escape(edit["operator"])
+    twice = edit["depth"] > 1 and "+" not in edit["operator"]
+    return f'<li><span class="tag {css}">{operator}{", twice" if twice else ""}</span> {text}{note}</li>'
 
 
 def _table(description: dict[str, Any], record: dict[str, Any], status: dict[int, str]) -> str:
@@ -213,6 +250,8 @@ def _table(description: dict[str, Any], record: dict[str, Any], status: dict[int
     return f'<table class="scene"><tr>{header}</tr>{"".join(rows)}</table>'
 
 
+_MASKS = '<label><input type="checkbox" id="masks"> masks</label>'
+
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -224,7 +263,7 @@ _PAGE = """<!doctype html>
 <div><h3>What the shards hold</h3>{rates}
 <details><summary>Config</summary><pre>{config}</pre></details></div></div></header>
 <nav><span>Show scenes with</span>{filters}<label><input type="checkbox" id="boxes"> boxes</label>
-<label><input type="checkbox" id="tables"> tables</label><span id="found"></span></nav>
+<label><input type="checkbox" id="tables"> tables</label>{masks}<span id="found"></span></nav>
 <main style="--card:{card}px">{sections}</main><script>{script}</script></body></html>
 """
 
@@ -272,6 +311,9 @@ mark { background: #ffe1a8; border-radius: 3px; padding: 0 2px; color: inherit; 
 .tag { display: inline-block; padding: 0 6px; border-radius: 8px; font-size: 11px; line-height: 17px;
   background: #eceff2; color: #4b555f; }
 .tag.swap { background: #e3dcfb; } .tag.replace { background: #d8ecfb; } .tag.add { background: #dcf3e2; }
+.tag.spatial { background: #fbefd0; } .tag.negation { background: #f7d9ea; }
+.tag.true { background: #d5f0ea; } .tag.opposite { background: #3d4650; color: #fff; }
+.mask { position: absolute; inset: 0; display: none; filter: brightness(16); } body.masks .mask { display: block; }
 .tag.out { margin-left: 6px; background: #fbe3dd; color: #96311f; } .none { color: var(--soft); }
 summary .tag { margin-right: 6px; } .scene { margin-top: 6px; font-size: 12px; }
 .scene th { color: var(--soft); } .scene th, .scene td { padding: 1px 9px 1px 0; white-space: nowrap; }
@@ -302,5 +344,7 @@ document.getElementById('boxes').addEventListener('change', e =>
   document.body.classList.toggle('boxes', e.target.checked));
 document.getElementById('tables').addEventListener('change', e =>
   document.querySelectorAll('article details').forEach(d => { d.open = e.target.checked; }));
+document.getElementById('masks')?.addEventListener('change', e =>
+  document.body.classList.toggle('masks', e.target.checked));
 show();
 """

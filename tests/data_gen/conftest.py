@@ -20,6 +20,27 @@ data:
 """
 
 
+RICH = """
+data:
+  name: rich
+  style: {style}
+  concepts: {{color: 6, shape: 6}}
+  coverage: 0.65
+  objects: {{1: 0.1, 2: 0.5, 3: 0.4}}
+  layout: relational
+  num_samples: {{train: {train}, val: 20, val_ood: 0, ood: 20, mixed: 20}}
+  captions:
+    templates: ["{{}}", "there is {{}}"]
+    kinds: {{list: 0.3, partial: 0.1, relation: 0.3, count: 0.1, negation: 0.2}}
+    num: 3
+    positives: 2
+  edits: {{swap: 1, replace: 1, add: 1, spatial: 1, negation: 1, depth2: 1}}
+  opposites: {{binding: 1.0, spatial: 1.0, negation: 1.0}}
+  picture: {{size: 48, masks: true, format: {image_format}}}
+  samples_per_shard: 20
+"""
+
+
 class DataGen:
     """`python -m data_gen` as a user calls it, in one folder."""
 
@@ -61,3 +82,28 @@ def small_dataset(data_gen: DataGen, small_config: Path, tmp_path_factory: pytes
 def listing() -> Callable[[Path], list[str]]:
     """Lists everything under a folder, hidden files too."""
     return lambda folder: sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.fixture(scope="session")
+def rich_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The YAML file of a flat dataset that uses every feature, in PNG."""
+    path = tmp_path_factory.mktemp("rich") / "rich.yaml"
+    path.write_text(RICH.format(style="flat", train=120, image_format="png"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def rich_dataset(data_gen: DataGen, rich_config: Path) -> Path:
+    """The dataset of `rich_config`, made by one worker."""
+    folder = rich_config.parent / "dataset"
+    result = data_gen.run(rich_config, f"data.out={folder}", "data.num_workers=1", cwd=folder.parent)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clevr_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The YAML file of a small 3-D dataset that uses every feature."""
+    path = tmp_path_factory.mktemp("clevr") / "clevr.yaml"
+    path.write_text(RICH.format(style="clevr", train=60, image_format="jpg"))
+    return path
