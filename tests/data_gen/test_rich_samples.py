@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import random
 import shutil
@@ -24,6 +25,7 @@ from data_gen.browse import BrowseConfig
 from data_gen.check_sample import Rules
 from data_gen.check_shard import ShardCheck
 from data_gen.config import load_config
+from data_gen.render.tables import default_object_size
 from data_gen.verify import VerifyConfig, verify
 from dualenc.errors import InputError
 from dualenc.scenes import ConceptSpace, Grammar, Language, Scenes, truth_of_own
@@ -119,7 +121,7 @@ def test_opposites_differ_in_one_thing_and_the_captions_tell_them_apart(
 
 
 def test_before_jpeg_a_picture_and_its_opposite_differ_at_the_two_objects_only(rich: dict[str, Any]) -> None:
-    seen = 0
+    seen, reach = 0, math.ceil(48 * default_object_size(3)) + 2  # the square that an object is drawn in
     for record, sample in rich["train"]:
         if record["opposite"] is None:
             continue
@@ -128,8 +130,9 @@ def test_before_jpeg_a_picture_and_its_opposite_differ_at_the_two_objects_only(r
         allowed = np.zeros(differs.shape, dtype=bool)
         for a, b in zip(record["objects"], record["opposite"]["objects"]):
             if (a["id"], a["position"]) != (b["id"], b["position"]):
-                for x0, y0, x1, y1 in (a["box"], b["box"]):
-                    allowed[y0 - 1 : y1 + 1, x0 - 1 : x1 + 1] = True  # half-covered pixels lie outside the box
+                for (x, y), size in ((a["position"], a["size"]), (b["position"], b["size"])):
+                    left, top = (int(48 * edge - size / 2) for edge in (x, y))
+                    allowed[top : top + reach, left : left + reach] = True
         assert differs.any()
         assert not (differs & ~allowed).any()
     assert seen > 30
