@@ -14,17 +14,7 @@ https://iquilezles.org/articles/rmshadows/ ; signed distances of boxes, cones an
 
 import warp as wp
 
-_INLINE = (
-    100000  # for LLVM: a function that is not inlined gets its structures copied, which took a quarter of the time
-)
-wp.set_module_options(
-    {
-        "enable_backward": False,
-        "max_unroll": 1,
-        "cpu_compiler_flags": f"-march=native -mllvm=-inline-threshold={_INLINE} "
-        f"-mllvm=-inline-cold-callsite-threshold={_INLINE}",
-    }
-)
+wp.set_module_options({"enable_backward": False, "max_unroll": 1})
 
 TILE_SIZE = 8
 TILE = wp.constant(TILE_SIZE)
