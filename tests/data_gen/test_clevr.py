@@ -81,8 +81,8 @@ def digest(number: int) -> str:
 
 def test_other_processes_draw_the_same_bytes() -> None:
     here = digest(5)
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        assert pool.map(digest, [5, 5]) == [here, here]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(digest, [5]) == here
 
 
 def test_drawn_agrees_with_the_id_buffer() -> None:

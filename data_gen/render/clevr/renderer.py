@@ -97,7 +97,7 @@ class ClevrRenderer:
             for pixels, ids, sizes, count in zip(
                 pictures.pixels, pictures.ids, setting.sizes.tolist(), setting.counts.tolist()
             ):
-                yield pixels.copy(), [_drawn(ids == slot, sizes[slot]) for slot in range(count)]
+                yield pixels.copy(), _drawn(ids, sizes[:count])
 
     def accepts(self, scenes: Scenes, split: str, numbers: np.ndarray) -> np.ndarray:
         """bool [n]: whether no object of these scenes, number `numbers` [n] of `split`, is cut by the frame, and each
@@ -323,11 +323,22 @@ def _spread(bits: np.ndarray) -> np.ndarray:
     return spread
 
 
-def _drawn(own: np.ndarray, size: float) -> Drawn:
-    """What an object's pixels, bool [s, s], say of it."""
-    columns, rows = np.flatnonzero(own.any(axis=0)), np.flatnonzero(own.any(axis=1))
-    if not len(rows):
-        return Drawn(size, 0, [0, 0, 0, 0], own[:0, :0])
-    x0, x1, y0, y1 = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
-    mask = own[y0:y1, x0:x1].copy()
-    return Drawn(size, int(mask.sum()), [x0, y0, x1, y1], mask)
+def _drawn(ids: np.ndarray, sizes: list[float]) -> list[Drawn]:
+    """What an id buffer [s, s] says of objects of these sizes, in slots 0, 1, ..."""
+    (left, top), part = _cropped(ids >= 0)
+    ids = ids[top : top + part.shape[0], left : left + part.shape[1]]
+    drawn = []
+    for slot, size in enumerate(sizes):
+        (x, y), mask = _cropped(ids == slot)
+        x0, y0 = (left + x, top + y) if mask.size else (0, 0)
+        box = [x0, y0, x0 + mask.shape[1], y0 + mask.shape[0]]
+        drawn.append(Drawn(size, int(np.count_nonzero(mask)), box, mask.copy()))
+    return drawn
+
+
+def _cropped(mask: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
+    """Left and top of the smallest box around the True pixels of a mask, and the mask inside; [0, 0] if none is."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)).tolist(), np.flatnonzero(mask.any(axis=1)).tolist()
+    if not rows:
+        return (0, 0), mask[:0, :0]
+    return (columns[0], rows[0]), mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
