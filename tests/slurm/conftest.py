@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,13 +89,18 @@ def free_ports(number: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """The cluster, its nodes idle."""
     path = f"{os.environ['PATH']}:{SBIN}"
     missing = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
     if missing or sys.platform != "linux":
         pytest.skip(f"Slurm is not installed ({', '.join(missing)} missing)")
-    folder = tmp_path_factory.mktemp("cluster")
+    with tempfile.TemporaryDirectory(prefix="slurm-") as name:  # pytest's own folders are closed to munge's clients
+        Path(name).chmod(0o755)
+        yield from _run_cluster(Path(name), path)
+
+
+def _run_cluster(folder: Path, path: str) -> Iterator[Cluster]:
     environment = {**os.environ, "PATH": path, "SLURM_CONF": str(folder / "slurm.conf")}
     for name in [name for name in environment if name.startswith(("SBATCH_", "SLURM_")) and name != "SLURM_CONF"]:
         del environment[name]
@@ -104,8 +110,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     )
     for name in ("munge", "state", "spool-node1", "spool-node2"):
         (folder / name).mkdir()
-    for path_to in (folder, folder.parent, folder.parent.parent):  # pytest's own; all must be able to reach the socket
-        path_to.chmod(path_to.stat().st_mode | 0o011)
     key = folder / "munge" / "key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o600)
