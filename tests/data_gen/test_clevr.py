@@ -62,6 +62,18 @@ def test_a_picture_depends_on_its_number_and_scene_alone() -> None:
     assert (other != whole).any(axis=(1, 2, 3)).all(), "cameras and lights differ between splits"
 
 
+def test_each_number_has_a_camera_and_lights_of_its_own() -> None:
+    renderer = renderer_of({"shape": ["sphere"]}, size_jitter=0.0, color_jitter=0.0)
+    places = np.full((5, 1, 2), 0.5, dtype=np.float32)
+    pictures = pixels_of(renderer, Scenes(renderer.space, np.zeros((5, 1), dtype=np.int64), places))
+    assert len(np.unique(pictures.reshape(5, -1), axis=0)) == 5
+    still = renderer_of(
+        {"shape": ["sphere"]}, size_jitter=0.0, color_jitter=0.0, clevr=ClevrConfig(camera_jitter=0.0, light_jitter=0.0)
+    )
+    pictures = pixels_of(still, Scenes(still.space, np.zeros((5, 1), dtype=np.int64), places))
+    assert (pictures == pictures[0]).all()
+
+
 def test_wider_arrays_change_nothing() -> None:
     """The numbers of a slot do not depend on how many slots the scenes' arrays have."""
     renderer = renderer_of(CLEVR)
@@ -102,22 +114,20 @@ def test_drawn_agrees_with_the_id_buffer() -> None:
         np.testing.assert_array_equal(rebuilt, ids[i])
 
 
-def test_accepts_refuses_cut_and_hidden_objects() -> None:
-    picture = {"object_size": 0.3, "clevr": ClevrConfig(min_visible=0.006)}
-    renderer = renderer_of(CLEVR, **picture)
-    scenes = scenes_of(renderer, 60, border=0.02)
+@pytest.mark.parametrize(("border", "least"), [(0.02, 0.0005), (None, 0.01)])
+def test_accepts_refuses_cut_and_hidden_objects(border: float | None, least: float) -> None:
+    """Places at the border cut objects; with none there, it is hidden and small ones that are refused."""
+    renderer = renderer_of(CLEVR, object_size=0.25, clevr=ClevrConfig(min_visible=least))
+    scenes = scenes_of(renderer, 60, border=border)
     accepted = renderer.accepts(scenes, "train", np.arange(60))
-    shown = [renderer.shows(drawn) for _, drawn in renderer.draw(scenes, "train", 0)]
-    assert accepted.tolist() == shown
-    assert 0.1 < accepted.mean() < 0.9
-    cut = hidden = 0
-    for ids, count, good in zip(renderer.render(scenes, "train", 0).ids, scenes.counts, accepted):
-        at_border = max(ids[0].max(), ids[-1].max(), ids[:, 0].max(), ids[:, -1].max()) >= 0
-        least = min((ids == slot).sum() for slot in range(count))
-        assert good == (not at_border and least >= round(0.006 * 64**2))
-        cut, hidden = cut + at_border, hidden + (least < 25)
-    assert cut
-    assert hidden
+    assert accepted.tolist() == [renderer.shows(drawn) for _, drawn in renderer.draw(scenes, "train", 0)]
+    assert 0.1 < accepted.mean() < 0.95
+    cut, hidden = np.zeros(60, dtype=bool), np.zeros(60, dtype=bool)
+    for i, (ids, count) in enumerate(zip(renderer.render(scenes, "train", 0).ids, scenes.counts)):
+        cut[i] = max(ids[0].max(), ids[-1].max(), ids[:, 0].max(), ids[:, -1].max()) >= 0
+        hidden[i] = min((ids == slot).sum() for slot in range(count)) < round(least * 64**2)
+    np.testing.assert_array_equal(accepted, ~cut & ~hidden)
+    assert (cut & ~hidden).any() if border else (hidden & ~cut).any()
 
 
 def test_scenes_inside_the_margin_are_nearly_always_whole() -> None:
@@ -219,7 +229,7 @@ def test_no_solid_is_cut_by_its_bounding_sphere() -> None:
     again = renderer.render(scenes, "train", 0).ids
     assert (ids >= 0).any(axis=(1, 2)).all()
     moved, visible = (ids != again).sum(axis=(1, 2)), (ids >= 0).sum(axis=(1, 2))
-    assert (moved <= 0.03 * visible).all()  # marching from elsewhere decides a few grazing rays otherwise
+    assert (moved <= 0.05 * visible).all()  # marching from elsewhere decides a few grazing rays otherwise
 
 
 def test_bad_settings_are_refused() -> None:
