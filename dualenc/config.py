@@ -12,7 +12,7 @@ from typing import Any, Literal
 from dualenc import configs
 from dualenc.configs import field
 from dualenc.errors import InputError
-from dualenc.scenes import OPERATORS
+from dualenc.scenes import EDIT_NAMES, OPERATORS
 
 CONFIG_VERSION = 1
 MAX_SEED = 2**63 - 1
@@ -246,9 +246,10 @@ def _check(config: Config) -> None:
     total = data.queries.captions + data.queries.objects + data.queries.concepts
     if not math.isclose(total, 1.0, abs_tol=1e-6):
         raise InputError(f"data.queries: the shares add up to {total:g}; make captions + objects + concepts equal 1")
+    known = EDIT_NAMES if data.kind == "shards" and model.query.kind == "text" else OPERATORS
     for operator in data.edits:
-        if operator not in OPERATORS:
-            raise InputError(f"data.edits: unknown operator {operator!r}; use some of {', '.join(OPERATORS)}")
+        if operator not in known:
+            raise InputError(f"data.edits: unknown operator {operator!r}; use some of {', '.join(known)}")
     _check_data(data)
     if model.query.kind == "symbolic" and data.queries.captions:
         raise InputError(

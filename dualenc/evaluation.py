@@ -12,11 +12,11 @@ from torch import Tensor
 
 from dualenc import metrics
 from dualenc.config import Config
-from dualenc.data import EVAL_SPLITS, EvalBatch, Source
+from dualenc.data import EVAL_SPLITS, EvalBatch, EvalOpposites, Source
 from dualenc.data.queries import QueryCoder
 from dualenc.data.table import HELD_OUT
 from dualenc.models import DualEncoder
-from dualenc.scenes import OPERATORS, Grammar, Scenes, truth
+from dualenc.scenes import EDIT_NAMES, OPERATORS, OPPOSITE_KINDS, Grammar, Scenes, truth, undecided
 
 _GALLERY = 2048  # scenes of the retrieval gallery: chance and difficulty should not depend on the size of a split
 
@@ -93,6 +93,7 @@ class Evaluator:
             split=split,
         )
         report |= self._texts(batches, embeddings, scenes)
+        report |= self._opposites(batches, embeddings)
         confusion = metrics.attribute_confusion(scenes.values, vocabulary.preferred.numpy(), sizes=space.sizes)
         return SplitResult(report, _worst(vocabulary, scenes, num_worst), dict(zip(space.names, confusion)))
 
@@ -111,9 +112,11 @@ class Evaluator:
         own, scores = scores[:, 0], scores[:, 1:]
         report: dict[str, float | None] = {}
         rows = np.arange(len(scenes))
-        for number, name in enumerate(OPERATORS):
+        for number, name in enumerate(EDIT_NAMES):
             # The first edit by an operator stands for it, so that every scene counts once; the padding is for no edits.
             is_this = np.pad(operator == number, ((0, 0), (0, 1)))
+            if name not in OPERATORS and not is_this.any():
+                continue
             column = np.argmax(is_this, axis=1)
             report |= metrics.caption_versus_edit(
                 own,
@@ -133,8 +136,34 @@ class Evaluator:
         _, first = np.unique(tokens[:_GALLERY], axis=0, return_index=True)
         first.sort()
         gallery = scenes[slice(_GALLERY)]
-        true = torch.as_tensor(truth(forms[first], gallery), device=embeddings.device)
-        return metrics.retrieval(embeddings[:_GALLERY] @ captions[torch.as_tensor(first)].T, true)
+        true, neither = (torch.as_tensor(judge(forms[first], gallery)) for judge in (truth, undecided))
+        scores = embeddings[:_GALLERY] @ captions[torch.as_tensor(first)].T
+        return metrics.retrieval(scores, true.to(scores.device), undecided=neither.to(scores.device))
+
+    def _opposites(self, batches: list[EvalBatch], embeddings: Tensor) -> dict[str, float | None]:
+        """Scores of the minimal pairs, by what differs in them; empty where the data has none."""
+        scores, kinds, first = [], [], 0
+        for batch in batches:
+            if batch.opposites is not None and batch.texts is not None:
+                scores.append(self._minimal_pairs(batch.opposites, batch.texts.captions, embeddings[first:]))
+                kinds.append(batch.opposites.kind)
+            first += len(batch.scenes)
+        if not scores:
+            return {}
+        every, kind = torch.cat(scores), np.concatenate(kinds)
+        report: dict[str, float | None] = {}
+        for number in np.unique(kind).tolist():
+            exists = torch.as_tensor(kind == number, device=every.device)
+            report |= metrics.minimal_pairs(every, kind=OPPOSITE_KINDS[number], exists=exists)
+        return report
+
+    def _minimal_pairs(self, opposites: EvalOpposites, captions: np.ndarray, embeddings: Tensor) -> Tensor:
+        """[k, 2, 2]: picture and opposite picture against caption and opposite caption; all by one operation, as ties
+        count."""
+        rows = torch.as_tensor(opposites.rows, device=embeddings.device)
+        pictures = torch.stack([embeddings[rows], self._scenes(opposites.inputs)], dim=1)
+        texts = torch.stack([self._queries(captions[opposites.rows]), self._queries(opposites.captions)], dim=1)
+        return torch.einsum("kpd,kcd->kpc", pictures, texts)
 
     def _scenes(self, inputs: np.ndarray) -> Float[Tensor, "n d"]:
         return self._encode(self.model.encode_scenes, inputs)

@@ -75,13 +75,16 @@ class DualEncoderModule(pl.LightningModule):
         distinct, rows = torch.unique(queries, dim=0, return_inverse=True)
         scene, query, scale = self._compiled[0](batch.scenes, distinct)
         query = query[rows]
+        exact = self.loss.targets == "truth"
         inputs = LossInputs(
             scene=scene,
             query=query[: len(scene)],
             logit_scale=scale,
-            targets=batch.targets if self.loss.targets == "truth" else None,
+            targets=batch.targets if exact else None,
             extra=query[len(scene) :],
-            extra_targets=batch.extra_targets if self.loss.targets == "truth" else None,
+            extra_targets=batch.extra_targets if exact else None,
+            undecided=batch.undecided if exact else None,
+            extra_undecided=batch.extra_undecided if exact else None,
         )
         return total_loss(inputs, {name: weight for name, weight in self.loss.weights.items() if weight})
 

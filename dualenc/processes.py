@@ -1,6 +1,7 @@
 """Worker processes: how many, deaf to signals that are the main process's business, and gone when it is gone."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -25,6 +26,15 @@ def become_worker(parent: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with(parent)
+
+
+def kill_children() -> None:
+    """Ends the children that this process started through multiprocessing and has not seen end.
+
+    At exit Python asks them with SIGTERM and waits; loader workers do not listen to it.
+    """
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def die_with(parent: int) -> None:

@@ -35,6 +35,7 @@ from dualenc.files import atomic_path, read_json, write_json
 from dualenc.hardware import accelerator_of, device_of, set_up_torch
 from dualenc.models import DualEncoder
 from dualenc.module import DualEncoderModule
+from dualenc.processes import kill_children
 from dualenc.run import RunFolder
 from dualenc.scenes import Grammar, SceneSampler
 from dualenc.signals import StopFlag
@@ -110,7 +111,11 @@ def _fit(
     with stop.during_training():
         # Lightning's own handlers save inside the handler and do collectives there, which can hang: ours alone act.
         trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        except BaseException:
+            kill_children()  # the error's traceback keeps the loader, and so its workers, alive
+            raise
         if dist.is_initialized():
             dist.barrier()
             dist.destroy_process_group()

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dualenc.data.table import EDIT_NAMES, HELD_OUT, SEEN, Table
+from dualenc.data.table import HELD_OUT, SEEN, Table
 from dualenc.errors import InputError
 from dualenc.scenes import (
+    EDIT_NAMES,
     NONE,
     OOD,
     OPPOSITE_KINDS,

@@ -18,6 +18,7 @@ from dualenc.data.shards import Dataset
 from dualenc.data.table import HELD_OUT, SEEN, Table
 from dualenc.scenes import (
     ANY,
+    EDIT_NAMES,
     EXISTS,
     NONE,
     OPERATORS,
@@ -263,7 +264,7 @@ class ShardSource:
         """Tokens int64 [k, T] of the own edits, and every process's edit forms; rows [world, b]."""
         taken = np.zeros(table.edit_operator[rows].shape, dtype=bool)
         for operator in self.settings.edits:
-            match = table.edit_operator[rows] == OPERATORS.index(operator)
+            match = table.edit_operator[rows] == EDIT_NAMES.index(operator)
             taken |= match & (np.cumsum(match, axis=-1) <= self.settings.edits_per_scene)
         if self.words:
             tokens = trimmed(table.edit_tokens[rows[rank]][taken[rank]].astype(np.int64))

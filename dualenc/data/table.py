@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dualenc.files import atomic_path
-from dualenc.scenes import ANY, CAPTION_OPERATORS, NONE, OPPOSITE_KINDS, ConceptSpace, Scenes
+from dualenc.scenes import ANY, EDIT_NAMES, NONE, OPPOSITE_KINDS, ConceptSpace, Scenes
 
-EDIT_NAMES = (*CAPTION_OPERATORS, "depth2")  # the first three are OPERATORS
 SEEN, HELD_OUT = 0, 1  # status of an edit: all objects it makes are train objects, or some is held out
 
 

@@ -6,6 +6,7 @@ from dualenc.scenes.captions import NEGATIONS as NEGATIONS
 from dualenc.scenes.captions import Captions as Captions
 from dualenc.scenes.captions import draw_captions as draw_captions
 from dualenc.scenes.compositions import CAPTION_OPERATORS as CAPTION_OPERATORS
+from dualenc.scenes.compositions import EDIT_NAMES as EDIT_NAMES
 from dualenc.scenes.compositions import CaptionEdit as CaptionEdit
 from dualenc.scenes.compositions import Step as Step
 from dualenc.scenes.compositions import changed_spans as changed_spans

@@ -45,6 +45,7 @@ from dualenc.scenes.tokenizer import words
 from dualenc.scenes.truth import truth_of_own, undecided_of_own
 
 CAPTION_OPERATORS = ("swap", "replace", "add", "spatial", "negation")
+EDIT_NAMES = (*CAPTION_OPERATORS, "depth2")  # what a dataset calls its edits; the first three are OPERATORS
 
 _ATTEMPTS = 16  # for each step
 _WIDTH = 4  # uniform numbers of one attempt
