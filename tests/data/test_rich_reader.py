@@ -120,6 +120,8 @@ def test_the_caption_of_a_position_depends_on_seed_and_position_alone(dataset: D
             assert text in known
             used.setdefault(row, set()).add(text)
         assert batch.targets.diagonal().all(), "whichever caption it is, it is true of its scene"
+    shifted = said(dataset, first.train_batch(12, batch_size=24, rank=0, world=1).queries)
+    assert shifted[:12] == said(dataset, first.train_batch(0, batch_size=24, rank=0, world=1).queries)[12:]
     assert sum(len(texts) > 1 for texts in used.values()) > 60, "in four passes most samples say several things"
     moved = other.train_batch(0, batch_size=24, rank=0, world=1)
     assert said(dataset, moved.queries) != said(dataset, first.train_batch(0, batch_size=24, rank=0, world=1).queries)

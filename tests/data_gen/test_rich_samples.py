@@ -255,6 +255,25 @@ def test_a_damaged_member_is_named(
     assert [problem for problem in found if problem.startswith(where) and said in problem], found
 
 
+def test_what_lies_inside_the_margin_is_named(rich_dataset: Path, meta: dict[str, Any]) -> None:
+    """With a wider margin than the dataset was made with, relations that were definite are not so any more."""
+    wide = {**meta, "config": {**meta["config"], "relation_margin": 0.45}}
+    check = ShardCheck(Rules.of(wide), rich_dataset / SHARD, "train", start=20)
+    found = check.run(meta["splits"]["train"]["shards"][1]).problems
+    assert found
+    assert all("is neither true nor false of the scene: a relation lies inside the margin" in text for text in found)
+
+
+def test_a_held_out_object_in_an_opposite_is_named(rich_dataset: Path, tmp_path: Path, meta: dict[str, Any]) -> None:
+    space = ConceptSpace.from_dict(meta["concepts"])
+    new = meta["objects"]["ood"][0]
+    values = space.decode(np.array(new)).tolist()
+    concepts = {name: names[v] for name, names, v in zip(space.names, space.values, values)}
+    change = change_json(lambda r: r["opposite"]["objects"][0].update(id=new, values=values, concepts=concepts))
+    said = f"shows the held-out object {new}"
+    test_a_damaged_member_is_named(rich_dataset, tmp_path, change, "json opposite", said)
+
+
 @pytest.fixture(scope="module")
 def clevr(data_gen: Any, clevr_config: Path) -> dict[str, str]:
     """The hashes of the 3-D dataset, made by one worker."""

@@ -99,6 +99,22 @@ def test_a_killed_task_leaves_the_others_files_alone_and_is_continued(
     assert hashes(folder) == hashes(tmp_path / "whole")
 
 
+def test_a_task_removes_what_was_left_of_its_own_shards_only(small_config: Path, tmp_path: Path) -> None:
+    from data_gen.config import load_config
+    from data_gen.make import _own_shards, _remove_leftovers
+    from data_gen.shards import plan
+
+    (tmp_path / "train").mkdir()
+    names = [f"train-00000{k}.{ending}.tmp-1-x" for k in range(4) for ending in ("tar", "idx.npy")]
+    for name in names:
+        (tmp_path / "train" / name).write_bytes(b"")
+    data = load_config(small_config, ["data.num_tasks=2", "data.task=1"])
+    _remove_leftovers(tmp_path, data, _own_shards(data, plan(data)))
+    assert sorted(path.name for path in (tmp_path / "train").iterdir()) == sorted(
+        name for name in names if name.startswith(("train-000000.", "train-000002."))
+    )
+
+
 def test_the_last_call_waits_for_tasks_and_tasks_for_it(data_gen: Any, long_config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "set"
     command = data_gen.command(long_config, "data.out=set", "data.num_workers=1")
