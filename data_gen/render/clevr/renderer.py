@@ -22,6 +22,7 @@ from data_gen.config import PictureConfig
 from data_gen.render.clevr import DEVICE, device, kernels
 from data_gen.render.clevr.look import NUM_DRAWS, SIDE, Look, look_of
 from data_gen.render.clevr.solids import SOLID_DTYPE, profile_table, solid_numbers
+from data_gen.render.clevr.world import TILE_SIZE, Camera, Light, Surface, Thing, World
 from data_gen.render.colors import COLORS
 from data_gen.render.drawn import Drawn, scene_numbers, uniform_rows
 from data_gen.render.materials import MATERIALS
@@ -155,7 +156,7 @@ class ClevrRenderer:
         yaw = np.radians(turn + 90.0 * tables.turns[shape, tables.column("orientation", values)])
         bright = 1 + self.picture.color_jitter * (2 * slots[..., 2] - 1)
         places = np.nan_to_num(scenes.positions.astype(np.float64)) - 0.5
-        things: Any = np.zeros((n, m), dtype=_dtype(kernels.Thing))
+        things: Any = np.zeros((n, m), dtype=_dtype(Thing))
         things["center"] = np.stack([places[..., 0] * SIDE, solid["lift"] * radius, places[..., 1] * SIDE], axis=-1)
         things["radius"], things["bound"] = radius, solid["bound"] * radius
         things["cos"], things["sin"] = np.cos(yaw), np.sin(yaw)
@@ -175,7 +176,7 @@ class ClevrRenderer:
         """The id buffer of one batch alone, int8 [n, s, s], in the buffer that the next batch overwrites."""
         buffers, size, n = self._buffers, self.picture.size, len(setting.counts)
         world, counts = buffers.world(setting)
-        grid = -(-size // kernels.TILE_SIZE)
+        grid = -(-size // TILE_SIZE)
         launch(kernels.find_tiles, (n, grid, grid), [world, counts, size], [buffers.tiles])
         launch(kernels.find, (n, grid, grid), [world, buffers.tiles, size], [buffers.ids])
         ids: np.ndarray = buffers.ids.numpy()[:n]
@@ -187,7 +188,7 @@ class ClevrRenderer:
         """Pictures of one batch, in the buffers that the next batch overwrites."""
         buffers, size, n = self._buffers, self.picture.size, len(setting.counts)
         world, counts = buffers.world(setting)
-        grid, samples = -(-size // kernels.TILE_SIZE), samples or self.picture.clevr.samples
+        grid, samples = -(-size // TILE_SIZE), samples or self.picture.clevr.samples
         launch(kernels.light_ground, (n, grid + 1, grid + 1), [world, size], [buffers.lights])
         launch(kernels.find_tiles, (n, grid, grid), [world, counts, size], [buffers.tiles])
         scene = [world, counts, buffers.tiles, buffers.lights, buffers.codes, size]
@@ -248,7 +249,7 @@ class _Buffers:
     """The device's arrays for batches of up to `batch` scenes, and the tables that never change."""
 
     def __init__(self, batch: int, size: int) -> None:
-        shape, grid = (batch, size, size), -(-size // kernels.TILE_SIZE)
+        shape, grid = (batch, size, size), -(-size // TILE_SIZE)
         with wp.ScopedDevice(DEVICE):
             self.tiles = wp.empty((batch, grid, grid, 5), dtype=int)
             self.ids = wp.empty(shape, dtype=wp.int8)
@@ -258,27 +259,27 @@ class _Buffers:
             self.pixels = wp.empty((*shape, 3), dtype=wp.uint8)
             self.lights = wp.empty((batch, grid + 1, grid + 1), dtype=float)
             self.codes: wp.array = wp.array(_codes(), dtype=wp.uint8)
-            self._surfaces = _structures(kernels.Surface, [astuple(material) for material in MATERIALS.values()])
+            self._surfaces = _structures(Surface, [astuple(material) for material in MATERIALS.values()])
             self._profiles: wp.array = wp.array(profile_table(), dtype=float)
             tiles = np.stack([np.pad(tile, ((0, 1), (0, 1)), mode="wrap") for tile in PATTERNS.values()])
             self._patterns: wp.array = wp.array(tiles, dtype=float)
 
-    def world(self, setting: Setting) -> tuple[kernels.World, wp.array]:
+    def world(self, setting: Setting) -> tuple[World, wp.array]:
         """What the kernels are told of a batch, and its numbers of objects."""
         look = setting.look
         n, num_lights = look.strengths.shape
-        lights: Any = np.zeros((n, num_lights), dtype=_dtype(kernels.Light))
+        lights: Any = np.zeros((n, num_lights), dtype=_dtype(Light))
         lights["place"], lights["spread"] = look.places, look.spreads
         lights["strength"] = look.strengths * (look.places**2).sum(axis=-1)
-        cameras: Any = np.zeros(n, dtype=_dtype(kernels.Camera))
+        cameras: Any = np.zeros(n, dtype=_dtype(Camera))
         for name in ("eye", "forward", "right", "up"):
             cameras[name] = getattr(look, name)
-        world = kernels.World()
-        world.cameras = wp.array(cameras, dtype=kernels.Camera, device=DEVICE)
-        world.lights = wp.array(lights, dtype=kernels.Light, device=DEVICE)
+        world = World()
+        world.cameras = wp.array(cameras, dtype=Camera, device=DEVICE)
+        world.lights = wp.array(lights, dtype=Light, device=DEVICE)
         spheres = np.concatenate([setting.things["center"], setting.things["bound"][..., None]], axis=-1)
         world.spheres = wp.array(spheres, dtype=wp.vec4, device=DEVICE)
-        world.things = wp.array(setting.things, dtype=kernels.Thing, device=DEVICE)
+        world.things = wp.array(setting.things, dtype=Thing, device=DEVICE)
         world.surfaces, world.profiles, world.patterns = self._surfaces, self._profiles, self._patterns
         world.num_lights, world.ambient, world.ground, world.backdrop = num_lights, AMBIENT, GROUND, BACKDROP
         return world, wp.array(setting.counts, dtype=int, device=DEVICE)

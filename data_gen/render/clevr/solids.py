@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from data_gen.render.clevr.kernels import GRID, KINDS
+from data_gen.render.clevr.world import GRID, KINDS
 from data_gen.render.profiles import PROFILES, profile_sdf
 from data_gen.render.shapes import SOLIDS, Solid
 
