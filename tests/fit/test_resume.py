@@ -164,3 +164,17 @@ def test_two_processes_see_the_same_samples_and_losses(tmp_path: Path, fit: Comm
             assert ours[name] == theirs[name]
         assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
         assert ours["train/grad_norm"] == pytest.approx(theirs["train/grad_norm"], rel=1e-3)
+
+
+def test_a_defect_in_a_loader_worker_ends_the_run_with_its_traceback(tmp_path):
+    """Workers are deaf to SIGTERM, by which Python would end them at exit: the run must not wait for them."""
+    broken = (
+        "import sys; from dualenc.data import SymbolicSource\n"
+        "def train_batch(*arguments, **named): raise ZeroDivisionError('broken on purpose')\n"
+        "SymbolicSource.train_batch = train_batch\n"
+        "from dualenc.fit import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", broken, "configs/symbolic.yaml", f"run.dir={tmp_path}", "data.num_workers=2"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment())
+    assert result.returncode == 1
+    assert "broken on purpose" in result.stderr
