@@ -28,8 +28,8 @@ from data_gen.render.shapes import SOLIDS
 from dualenc.scenes import Scenes
 
 FORMAT = 1
-_FADE = (5.0, 17.0)  # as `fade` in clevr/kernels.py
-_HORIZON, _ZENITH = 0.85, 0.25  # shares of the backdrop, as `sky` in clevr/kernels.py
+_FADE = (5.0, 17.0)  # as `fade` in clevr/light.py
+_HORIZON, _ZENITH = 0.85, 0.25  # shares of the backdrop, as `room` in clevr/light.py
 _DIGITS = 6
 
 

@@ -12,9 +12,11 @@ class Material:
     """How a surface answers light.
 
     diffuse: share of the object's colour that is scattered.
-    gloss: strength of the highlights of the lights, roughness: their width (0 sharp, 1 as wide as the surface).
+    gloss: strength of the highlights of the lights, roughness: their width (0 sharp, 1 as wide as the surface), to
+        which the lights' own width adds. White, but in the object's colour where the surface mirrors.
     coat: how much of the room shows in the surface, straight on; more at grazing angles (Schlick's law).
-    mirror: share of the light that is mirrored, tinted by the colour; one bounce sees the ground and other objects.
+    mirror: share of the light that is mirrored, tinted by the colour; one bounce sees the room, the ground and other
+        objects, and the highlights stand for the lights.
     transmission: share of the light that comes from behind, tinted by the colour.
     """
 
@@ -28,7 +30,7 @@ class Material:
 
 MATERIALS: dict[str, Material] = {
     "rubber": Material(diffuse=1.0, gloss=0.05, roughness=0.55, coat=0.0, mirror=0.0, transmission=0.0),
-    "metal": Material(diffuse=0.22, gloss=0.9, roughness=0.22, coat=0.0, mirror=0.85, transmission=0.0),
+    "metal": Material(diffuse=0.02, gloss=1.0, roughness=0.28, coat=0.0, mirror=1.0, transmission=0.0),
     "ceramic": Material(diffuse=0.9, gloss=0.6, roughness=0.14, coat=0.1, mirror=0.0, transmission=0.0),
     "glass": Material(diffuse=0.12, gloss=0.5, roughness=0.12, coat=0.06, mirror=0.0, transmission=0.95),
 }

@@ -6,11 +6,20 @@ from data_gen.render.clevr.geometry import bilinear, distance, hit, normal_at, t
 from data_gen.render.clevr.shadows import left_over, lit, opening
 from data_gen.render.clevr.world import CYLINDER, FAR, GROUND, REVOLVE, SPHERE, TORUS, Thing, World
 
+BOUNCE = wp.constant(1.2)  # light on the ground near an object, its shadow included; fitted to Blender's pictures
+SHEEN = wp.constant(3.0)  # times as much more of the surroundings a rough surface mirrors at grazing angles
+
+
+@wp.func
+def room(world: World, ray: wp.vec3):
+    """What a ray that leaves the scene upward sees beside the lights: a room, light at the horizon."""
+    return world.backdrop * (0.85 - 0.6 * wp.sqrt(wp.max(ray[1], 0.0)))
+
 
 @wp.func
 def sky(world: World, b: int, ray: wp.vec3, blur: float):
-    """What a ray that leaves the scene upward sees: a room, light at the horizon, and its three lights."""
-    level = world.backdrop * (0.85 - 0.6 * wp.sqrt(wp.max(ray[1], 0.0)))
+    """What a ray that leaves the scene upward sees: the room and its three lights."""
+    level = room(world, ray)
     for k in range(world.num_lights):
         light = world.lights[b, k]
         squared = wp.dot(light.place, light.place)
@@ -26,6 +35,12 @@ def fade(p: wp.vec3):
     """Share of the ground's own light at p; the rest is the backdrop, into which the ground passes far away."""
     away = wp.clamp((wp.length(p) - 5.0) / 12.0, 0.0, 1.0)
     return 1.0 - away * away * (3.0 - 2.0 * away)
+
+
+@wp.func
+def around(world: World, up: float):
+    """Light of the surroundings on a surface whose normal has this upward part: from the room, and off the ground."""
+    return world.ambient * (0.5 + 0.5 * up) + world.ground * BOUNCE * (0.5 - 0.5 * up)
 
 
 @wp.func
@@ -113,7 +128,7 @@ def nearest(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, s
 @wp.func
 def plain_light(world: World, b: int, p: wp.vec3, n: wp.vec3):
     """Light on a surface seen in a mirror: no shadows but its own side's."""
-    total = world.ambient * (0.65 + 0.35 * n[1])
+    total = around(world, n[1])
     for k in range(world.num_lights):
         light = world.lights[b, k]
         to_light = light.place - p
@@ -156,8 +171,8 @@ def taken_roughly(world: World, b: int, p: wp.vec3, objects: int):
 
 
 @wp.func
-def beyond(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, skip: int, blur: float):
-    """What a second ray, mirrored or let through, sees, and the objects that this depends on."""
+def beyond(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, skip: int):
+    """What a second ray, mirrored or let through, sees but the lights, and the objects that this depends on."""
     touched = int(0)
     color = wp.vec3(0.0, 0.0, 0.0)
     found, t = nearest(world, b, origin, ray, objects, skip, 0.01)
@@ -178,7 +193,7 @@ def beyond(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, sk
                 loss, touched = taken_roughly(world, b, p, objects)
                 level = open_ground(world, b, p) - loss
         else:
-            level = sky(world, b, ray, blur)
+            level = room(world, ray)
         color = wp.vec3(level, level, level)
     return color, touched
 
@@ -201,7 +216,8 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
     apart, more = opening(world, b, p, others, 0.5)
     open *= apart
     touched |= more
-    scattered = world.ambient * open * (0.75 + 0.25 * n[1])
+    surroundings = open * around(world, n[1])
+    scattered = surroundings
     shine = float(0.0)
     rough = surface.roughness * surface.roughness
     casters = objects
@@ -224,12 +240,15 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
             c = wp.max(wp.dot(middle, n), 0.0)
             lobe = rough / (c * c / wp.dot(middle, middle) * (rough * rough - 1.0) + 1.0)
             shine += strength * 0.25 * lobe * lobe
-    white = wp.vec3(1.0, 1.0, 1.0)
-    shine *= surface.gloss
-    shown = white * (shine * (1.0 - surface.mirror)) + base * (scattered * surface.diffuse + shine * surface.mirror)
     facing_eye = wp.max(-wp.dot(ray, n), 0.0)
     graze = (1.0 - facing_eye) * (1.0 - facing_eye)
     graze = graze * graze * (1.0 - facing_eye)
+    shine += surroundings * rough * (1.0 + SHEEN * graze)
+    white = wp.vec3(1.0, 1.0, 1.0)
+    tint = white
+    if surface.mirror > 0.0:
+        tint = base * (1.0 - graze) + white * graze
+    shown = tint * (shine * surface.gloss) + base * (scattered * surface.diffuse)
     mirrored = ray + n * (2.0 * facing_eye)
     if surface.coat > 0.0:
         share = surface.coat + (1.0 - surface.coat) * graze
@@ -241,13 +260,12 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
         onward = mirrored
         filter = wp.vec3(0.0, 0.0, 0.0)
         if surface.mirror > 0.0:
-            strength = surface.mirror * (1.0 - 0.6 * graze)
-            filter = base * (0.92 * strength) + white * (0.08 * strength + 0.6 * graze * surface.mirror)
+            filter = tint * surface.mirror
         else:
             onward = wp.normalize(ray - n * (0.3 * facing_eye))
             strength = surface.transmission * (0.6 + 0.4 * facing_eye)
             filter = (wp.vec3(wp.sqrt(base[0]), wp.sqrt(base[1]), wp.sqrt(base[2])) * 0.9 + white * 0.1) * strength
-        seen, mirrored_of = beyond(world, b, p + onward * 0.01, onward, objects, found, 0.06)
+        seen, mirrored_of = beyond(world, b, p + onward * 0.01, onward, objects, found)
         touched |= mirrored_of
         shown += wp.cw_mul(filter, seen)
     return wp.vec3(wp.min(shown[0], 1.0), wp.min(shown[1], 1.0), wp.min(shown[2], 1.0)), touched
