@@ -115,6 +115,7 @@ class Wording:
                 templates=tuple(self._templates),
                 random_order=self.config.random_order,
                 stated=stated,
+                relations=self.data.relations,
                 negations=tuple(self.config.negation),
             ).sentences
             for kind in dict.fromkeys(["list", *kinds])

@@ -76,19 +76,22 @@ def draw_captions(
     templates: Sequence[int] = (0,),
     random_order: bool = True,
     stated: Stated | None = None,
+    relations: Sequence[str] | None = None,
     negations: Sequence[str] = NEGATIONS,
 ) -> Captions:
     """`num` captions of a kind for scenes number start.. of split `name`.
 
     templates: those to draw from; random_order: whether a list mentions the objects in random order, or in the scene's;
-    stated: the relations of a relational layout, which relation captions say first; negations: the forms of negation
-    captions to draw from. InputError for an unknown kind, and where the grammar's language lacks the words.
+    stated: the relations of a relational layout, which relation captions say first; relations: those that others draw
+    from, by default all of the style; negations: the forms of negation captions to draw from. InputError for an unknown
+    kind, and where the grammar's language lacks the words.
     """
     if kind not in CAPTION_KINDS:
         raise InputError(f"captions: {kind!r} is unknown; use {', '.join(CAPTION_KINDS)}")
     if not negations or not set(negations) <= set(NEGATIONS):
         raise InputError(f"captions: {list(negations)} are no forms of negation; use {', '.join(NEGATIONS)}")
-    drawer = _Drawer(scenes, grammar, split, name, random_order, tuple(negations))
+    named = None if relations is None else tuple(relations)
+    drawer = _Drawer(scenes, grammar, split, name, random_order, named, tuple(negations))
     columns = []
     for j in range(num):
         purpose = f"caption/{kind}/{j}" if j or kind != "list" else "caption"
@@ -149,6 +152,7 @@ class _Drawer:
     split: ObjectSplit
     name: str
     random_order: bool
+    relations: tuple[str, ...] | None
     negations: tuple[str, ...]
 
     @cached_property
@@ -210,7 +214,7 @@ class _Drawer:
         if style is None:
             raise InputError("captions: this language has no words for relations; turn on the relations of the style")
         n, m = self.scenes.objects.shape
-        names = relation_numbers(style)
+        names = relation_numbers(style, self.relations)
         held = np.moveaxis(holding(wary(self.scenes), names), 0, 1).reshape(n, -1)
         position, exists = pick(held, draws[:, :1])
         which, first, second = np.unravel_index(position[:, 0], (len(names), m, m))

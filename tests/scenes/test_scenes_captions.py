@@ -33,6 +33,7 @@ from dualenc.scenes import (
     undecided_of_own,
     uniform,
 )
+from dualenc.scenes.relations import RELATIONS
 
 SPACE = ConceptSpace.named(
     {"color": ["gray", "red", "blue"], "shape": ["cube", "sphere", "cone"], "size": ["small", "large"]}
@@ -131,6 +132,15 @@ def test_captions_are_a_function_of_the_scene_number(kind: str) -> None:
     assert drawn(kind, scenes[17:31], start=17, num=2) == whole[17:31]
     assert [row[:1] for row in whole] == drawn(kind, scenes)
     assert [row[0] for row in whole] != [row[1] for row in whole]
+
+
+def test_relation_captions_draw_from_the_relations_named() -> None:
+    scenes = SAMPLER.draw("train", 0, 100)
+    rows = drawn("relation", scenes, num=2, relations=["behind"])
+    said = {sentence.rows[1][0] - RELATION for row in rows for sentence in row if sentence}
+    assert said == {RELATIONS.index("behind")}
+    with pytest.raises(InputError, match="relations: 'above' is no relation of the clevr style"):
+        drawn("relation", scenes, relations=["above"])
 
 
 def test_stated_relations_are_said_first() -> None:
