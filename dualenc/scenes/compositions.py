@@ -6,15 +6,17 @@ Beside SWAP, REPLACE and ADD (see `dualenc.scenes.edits`), which here work on th
     negation   what is present and what is absent exchange their places; or "that is not red" becomes "red"
 
 An edit of depth k applies k operators in turn. Every caption on the way is definitely false of the scene (not merely
-undecided) and legal (in `train` it names train objects only, law 4), and none means the same as an earlier one, nor
-is one operator away from a caption earlier than the one before it: that would be an edit of smaller depth. Source:
-iterated token-level negatives (arXiv 2510.26302); the rules of iteration are ours.
+undecided) and legal (law 4: in `train` it names train objects only, and describes nothing that only held-out objects
+are), and none means the same as an earlier one, nor is one operator away from a caption earlier than the one before it:
+that would be an edit of smaller depth. Source: iterated token-level negatives (arXiv 2510.26302); the rules of
+iteration are ours.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -255,9 +257,7 @@ class _Search:
 
     def _is_legal(self, step: Step, i: int) -> bool:
         """Law 4; and an object is added only if the scene lacks it, and none is named twice that was not before."""
-        full = [row for row in step.after.rows if row not in step.before.rows and min(row[1:]) >= 0]
-        objects = [_object_id(self.grammar, row) for row in full]
-        if self.train_only and any(self.split.statuses[object_id] != TRAIN for object_id in objects):
+        if self.train_only and not all(self._fits_train_object(row) for row in step.after.rows):
             return False
         if step.added is not None:
             added = step.after.rows[step.added]
@@ -265,6 +265,29 @@ class _Search:
                 return False
         before, after = (Counter(row[1:] for row in s.rows if row[0] != ABSENT) for s in (step.before, step.after))
         return all(number <= max(1, before[values]) for values, number in after.items() if min(values) >= 0)
+
+    def _fits_train_object(self, row: Row) -> bool:
+        """Whether a row names a train object, or leaves so much open that it describes one at least."""
+        values = row[1:]
+        if min(values) >= 0:
+            return bool(self.split.statuses[_object_id(self.grammar, row)] == TRAIN)
+        if values not in self._described:
+            fits = np.ones(len(self._train_values), dtype=bool)
+            for column, value in zip(self._train_values.T, values):
+                if value != ANY:
+                    fits &= column == value if value >= 0 else column != negated(value)
+            self._described[values] = bool(fits.any())
+        return self._described[values]
+
+    @cached_property
+    def _train_values(self) -> np.ndarray:
+        """int64 [t, C]: the values of the train objects."""
+        return self.split.space.decode(self.split.train)
+
+    @cached_property
+    def _described(self) -> dict[tuple[int, ...], bool]:
+        """Values with some left open or denied -> whether a train object has them."""
+        return {}
 
     def _false(self, proposed: dict[int, Step]) -> dict[int, Step]:
         """Those whose new caption is definitely false of its scene."""

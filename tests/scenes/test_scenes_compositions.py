@@ -10,6 +10,7 @@ import pytest
 from dualenc.errors import InputError
 from dualenc.scenes import (
     ABSENT,
+    ANY,
     CAPTION_KINDS,
     CAPTION_OPERATORS,
     EXISTS,
@@ -100,6 +101,17 @@ def test_edits_are_false_legal_and_sayable_at_every_step(kind: str, operators: t
             for step in edit.steps:
                 assert GRAMMAR.parse(GRAMMAR.text(step.after)).tolist() == step.after.form
         assert len({listed(edit.sentence) for edit in row}) == len(row)
+
+
+@pytest.mark.parametrize("kind", ["partial", "negation"])
+def test_train_edits_describe_nothing_that_held_out_objects_alone_are(kind: str) -> None:
+    train = SPACE.decode(SPLIT.train).tolist()
+    made = [edit for row in edits(kind, ("replace", "negation"), num=4) for edit in row]
+    for _, *values in {row for edit in made for row in edit.sentence.rows}:
+        fits = [
+            all(v in (ANY, have) or (v < ANY and have != negated(v)) for v, have in zip(values, one)) for one in train
+        ]
+        assert any(fits), values
 
 
 def test_depth_two_is_not_reached_by_one_operator() -> None:
