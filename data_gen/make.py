@@ -29,6 +29,8 @@ from dualenc.scenes import SPLITS
 
 DESCRIPTION = "dataset.json"
 
+_MOST_DIFFERENCES = 3  # keys that are named of two configs
+
 
 def make_dataset(data: DataConfig) -> Path:
     """The folder of the dataset of this config, made now or found complete; an unfinished one is continued.
@@ -46,8 +48,8 @@ def make_dataset(data: DataConfig) -> Path:
     recipe, shards = Recipe(data), plan(data)
     recipe.check()
     estimator = Estimator(recipe)
-    check_room(folder, estimator.of(_missing(folder, shards)), "data.out" if data.out else "data.root")
-    folder.mkdir(parents=True, exist_ok=True)
+    check_room(folder, estimator.of(_missing(folder, shards)), _place_key(data))
+    _make_folder(folder, _place_key(data))
     with claimed(folder, task=data.task, num_tasks=data.num_tasks):
         if _is_complete(folder, data):
             print(f"{folder} has been completed meanwhile", file=sys.stderr)
@@ -58,6 +60,18 @@ def make_dataset(data: DataConfig) -> Path:
             write_json(folder / DESCRIPTION, describe(folder, data, recipe, shards))
         shutil.rmtree(folder / PROGRESS, ignore_errors=True)
     return folder
+
+
+def _place_key(data: DataConfig) -> str:
+    """The key that says where the dataset goes."""
+    return "data.out" if data.out else "data.root"
+
+
+def _make_folder(folder: Path, key: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{key}: {folder} cannot be made ({error.strerror}); choose a folder that can be") from None
 
 
 def preview(data: DataConfig) -> dict[str, Any]:
@@ -76,26 +90,44 @@ def preview(data: DataConfig) -> dict[str, Any]:
 
 def _is_complete(folder: Path, data: DataConfig) -> bool:
     """Whether the folder holds this dataset whole; False if unfinished or absent; InputError if it is another's."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"data.out: {folder} is a file; choose a folder")
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise InputError(f"{_place_key(data)}: {place} is a file; choose a folder")
     wanted = config.config_hash(data)
     for name in (DESCRIPTION, f"{PROGRESS}/config.json"):
         try:
-            found = read_json(folder / name)["hash"]
+            made = read_json(folder / name)
+            found, theirs = made["hash"], made["config"]
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError):
             raise InputError(f"data.out: {folder / name} is not readable; remove {folder} or choose another") from None
         if found != wanted:
             raise InputError(
-                f"data.out: {folder} holds another dataset (hash {found}, this config has {wanted}); "
-                "choose another folder or remove that one"
+                f"data.out: {folder} holds another dataset (hash {found}, this config has {wanted}; "
+                f"{_difference(theirs, configs.identity_dict(data))}); choose another folder or remove that one"
             )
         return name == DESCRIPTION
     strangers = [path.name for path in folder.iterdir() if not _is_ours(path)] if folder.is_dir() else []
     if strangers:
         raise InputError(f"data.out: {folder} holds other files ({strangers[0]}); choose a new or an empty folder")
     return False
+
+
+def _difference(theirs: Any, ours: Any) -> str:
+    """The first keys in which two configs differ, with both values; the same config is of other versions."""
+    old, new = _leaves("data", theirs), _leaves("data", ours)
+    keys = [key for key in old | new if old.get(key) != new.get(key)]
+    named = [f"{key} is {old.get(key)} there and {new.get(key)} here" for key in keys[:_MOST_DIFFERENCES]]
+    further = [f"{len(keys) - len(named)} keys more"] if len(keys) > len(named) else []
+    return ", ".join(named + further) or "the same config by other versions of what makes it"
+
+
+def _leaves(key: str, value: Any) -> dict[str, Any]:
+    """Dotted key -> value of nested plain values."""
+    if not isinstance(value, dict) or not value:
+        return {key: value}
+    return {name: leaf for inner, held in value.items() for name, leaf in _leaves(f"{key}.{inner}", held).items()}
 
 
 def _is_ours(path: Path) -> bool:

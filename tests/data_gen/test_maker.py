@@ -89,7 +89,21 @@ def test_the_folder_of_another_config_is_refused(
     assert (result.returncode, result.stdout) == (2, "")
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith(f"error: data.out: {small_dataset} holds another dataset")
+    assert "data.seed is 0 there and 1 here)" in result.stderr
     assert listing(small_dataset) == before
+
+
+def test_a_folder_that_cannot_be_made_is_refused_by_its_key(data_gen: Any, small_config: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for key, folder, problem in (
+        ("data.out", file / "inner", f"{file} is a file"),
+        ("data.root", file, f"{file} is a file"),
+        ("data.out", Path("/proc/dataset"), "/proc/dataset cannot be made"),
+    ):
+        result = data_gen.run(small_config, f"{key}={folder}", cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr.splitlines()[-1].startswith(f"error: {key}: {problem}")
 
 
 @pytest.fixture(scope="module")
