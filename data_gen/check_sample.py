@@ -215,10 +215,14 @@ def parse(text: str, form: Any, rules: Rules) -> Said:
 
 
 def check_named(said: Said, split: str, rules: Rules) -> Iterator[str]:
-    """Law 4 for texts: what `train` names in full is a train object."""
+    """Law 4 for texts: what `train` names in full is a train object, and what it describes fits one."""
+    if split != "train":
+        return
     held_out = [i for i in sorted(said.named) if rules.split.statuses[i] != TRAIN]
-    if split == "train" and held_out:
+    if held_out:
         yield f"names the held-out object {held_out[0]}"
+    elif not all(rules.split.trains(values) for _, *values in said.form):
+        yield "describes what only held-out objects are"
 
 
 def check_caption(caption: Mapping[str, Any], text: str, said: Said, rules: Rules) -> Iterator[str]:

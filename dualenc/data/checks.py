@@ -146,8 +146,10 @@ class SampleChecker:
                 table.positive_forms,
                 table.opposite_forms[:, None],
             ):
-                wrong = self._is_held_out(self._named(forms))
+                wrong = self._is_held_out(self._named(forms)) | ~self._fits_training(forms)
                 self._refuse(np.any(wrong, axis=(1, 2)), table, "one of its texts names a held-out object")
+            wrong = ~self._fits_training(table.edit_forms)
+            self._refuse(np.any(wrong, axis=(1, 2)), table, "one of its edits describes what only held-out objects are")
         table.edit_status[:] = np.where(held_out, HELD_OUT, SEEN)
 
     def _check_opposites(self, table: Table) -> None:
@@ -168,6 +170,16 @@ class SampleChecker:
     def _is_held_out(self, ids: np.ndarray) -> np.ndarray:
         """bool, like ids: whether an object, -1 for none, is no train object."""
         return (ids >= 0) & (self.split.status(np.maximum(ids, 0)) != TRAIN)
+
+    def _fits_training(self, forms: np.ndarray) -> np.ndarray:
+        """bool [..., K]: whether a row of forms [..., K, 1 + C] that leaves something open describes a train object;
+        True for rows that leave nothing open."""
+        result = np.ones(forms.shape[:-1], dtype=bool)
+        partial = (forms[..., 0] != NONE) & np.any(forms[..., 1:] < 0, axis=-1)
+        rows, inverse = np.unique(forms[partial][:, 1:], axis=0, return_inverse=True)
+        fits = [self.split.trains(row) for row in rows.tolist()]
+        result[partial] = np.array(fits, dtype=bool)[inverse.reshape(-1)]
+        return result
 
     def _named(self, forms: np.ndarray) -> np.ndarray:
         """int64 [..., K]: the objects that forms [..., K, 1 + C] name in full, present or absent, -1 elsewhere."""

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -42,7 +41,7 @@ from dualenc.scenes.paraphrases import reversed_chain
 from dualenc.scenes.random import uniform
 from dualenc.scenes.relations import converse
 from dualenc.scenes.sentences import Sentence
-from dualenc.scenes.split import TRAIN, ObjectSplit
+from dualenc.scenes.split import ObjectSplit
 from dualenc.scenes.tokenizer import words
 from dualenc.scenes.truth import truth_of_own, undecided_of_own
 
@@ -257,7 +256,7 @@ class _Search:
 
     def _is_legal(self, step: Step, i: int) -> bool:
         """Law 4; and an object is added only if the scene lacks it, and none is named twice that was not before."""
-        if self.train_only and not all(self._fits_train_object(row) for row in step.after.rows):
+        if self.train_only and not all(self.split.trains(row[1:]) for row in step.after.rows):
             return False
         if step.added is not None:
             added = step.after.rows[step.added]
@@ -265,29 +264,6 @@ class _Search:
                 return False
         before, after = (Counter(row[1:] for row in s.rows if row[0] != ABSENT) for s in (step.before, step.after))
         return all(number <= max(1, before[values]) for values, number in after.items() if min(values) >= 0)
-
-    def _fits_train_object(self, row: Row) -> bool:
-        """Whether a row names a train object, or leaves so much open that it describes one at least."""
-        values = row[1:]
-        if min(values) >= 0:
-            return bool(self.split.statuses[_object_id(self.grammar, row)] == TRAIN)
-        if values not in self._described:
-            fits = np.ones(len(self._train_values), dtype=bool)
-            for column, value in zip(self._train_values.T, values):
-                if value != ANY:
-                    fits &= column == value if value >= 0 else column != negated(value)
-            self._described[values] = bool(fits.any())
-        return self._described[values]
-
-    @cached_property
-    def _train_values(self) -> np.ndarray:
-        """int64 [t, C]: the values of the train objects."""
-        return self.split.space.decode(self.split.train)
-
-    @cached_property
-    def _described(self) -> dict[tuple[int, ...], bool]:
-        """Values with some left open or denied -> whether a train object has them."""
-        return {}
 
     def _false(self, proposed: dict[int, Step]) -> dict[int, Step]:
         """Those whose new caption is definitely false of its scene."""

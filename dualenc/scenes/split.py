@@ -1,6 +1,6 @@
 """Object splits: which objects training may show, and which are held out to test binding on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, floor, gcd, log10
@@ -10,6 +10,7 @@ import numpy as np
 
 from dualenc.errors import InputError
 from dualenc.scenes.concepts import ConceptSpace
+from dualenc.scenes.forms import ANY, negated
 from dualenc.scenes.limits import MAX_OBJECTS_OF_SPLIT, check_scene_size
 
 TRAIN, VAL_OOD, OOD = 0, 1, 2  # values of `ObjectSplit.status`
@@ -104,6 +105,29 @@ class ObjectSplit:
     def block(cls, space: ConceptSpace, **options: Unpack[SplitOptions]) -> "ObjectSplit":
         """`make("block", space, ...)`."""
         return cls.make("block", space, **options)
+
+    def trains(self, values: Sequence[int]) -> bool:
+        """Whether some train object is as described: a value of each concept, ANY, or `negated(v)` for all but v."""
+        described = tuple(values)
+        if min(described) >= 0:
+            return bool(self.statuses[self.space.encode(np.array(described))] == TRAIN)
+        if described not in self._trains:
+            fits = np.ones(len(self.train), dtype=bool)
+            for column, value in zip(self._train_values.T, described):
+                if value != ANY:
+                    fits &= column == value if value >= 0 else column != negated(value)
+            self._trains[described] = bool(fits.any())
+        return self._trains[described]
+
+    @cached_property
+    def _train_values(self) -> np.ndarray:
+        """int64 [t, C]: the values of the train objects."""
+        return self.space.decode(self.train)
+
+    @cached_property
+    def _trains(self) -> dict[tuple[int, ...], bool]:
+        """What `trains` has answered."""
+        return {}
 
     @property
     def coverage(self) -> float:

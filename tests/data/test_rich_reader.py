@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from damage import change_json, members_of, refusal, rewrite
 
-from dualenc.data import EDIT_NAMES, Dataset, QuerySettings, ShardSource
+from dualenc.data import Dataset, QuerySettings, ShardSource
+from dualenc.data.checks import SampleChecker
 from dualenc.data.queries import TextQueries, spoken_language
 from dualenc.data.shards import decode_image
 from dualenc.scenes import (
+    ANY,
+    EDIT_NAMES,
+    EXISTS,
     OPPOSITE_KINDS,
     RELATION,
     STYLES,
@@ -22,6 +26,7 @@ from dualenc.scenes import (
     ConceptSpace,
     Grammar,
     Language,
+    ObjectSplit,
     Tokenizer,
     truth,
     undecided,
@@ -245,3 +250,11 @@ def test_damage_is_refused(copy: Path, tmp_path: Path) -> None:
 
     assert any(row[0] >= RELATION for row in lie["form"])
     attempt(change_json(key, relational), "its caption is false of its scene")
+
+
+def test_descriptions_that_no_train_object_fits_are_found(dataset: Dataset) -> None:
+    everything, space = np.arange(dataset.space.num_objects), dataset.space
+    split = ObjectSplit(space, everything[:1], everything[1:2], everything[2:], "uniform")
+    checker = SampleChecker(dataset.grammar, split, dataset.tokenizer, 32, "train")
+    forms = np.array([[[EXISTS, 0, ANY], [EXISTS, ANY, 1]], [[EXISTS, 1, 1], [EXISTS, ANY, ANY]]])
+    assert checker._fits_training(forms).tolist() == [[True, False], [True, True]]  # full ones are checked by name

@@ -22,13 +22,13 @@ from PIL import Image
 
 from data_gen import browse
 from data_gen.browse import BrowseConfig
-from data_gen.check_sample import Rules
+from data_gen.check_sample import Rules, Said, check_named
 from data_gen.check_shard import ShardCheck
 from data_gen.config import load_config
 from data_gen.render.tables import default_object_size
 from data_gen.verify import VerifyConfig, verify
 from dualenc.errors import InputError
-from dualenc.scenes import ConceptSpace, Grammar, Language, Scenes, truth_of_own
+from dualenc.scenes import ANY, EXISTS, ConceptSpace, Grammar, Language, Scenes, truth_of_own
 
 Sample = dict[str, bytes]  # ending -> bytes
 SPLITS = ("train", "val", "ood", "mixed")
@@ -262,6 +262,16 @@ def test_what_lies_inside_the_margin_is_named(rich_dataset: Path, meta: dict[str
     found = check.run(meta["splits"]["train"]["shards"][1]).problems
     assert found
     assert all("is neither true nor false of the scene: a relation lies inside the margin" in text for text in found)
+
+
+def test_a_description_that_no_train_object_fits_is_named(meta: dict[str, Any]) -> None:
+    everything = sorted(i for ids in meta["objects"].values() for i in ids)
+    rules = Rules.of({**meta, "objects": {"train": everything[:1], "val_ood": [], "ood": everything[1:]}})
+    first = rules.space.decode(np.array(everything[0])).tolist()
+    for values, said in (([first[0], ANY], []), ([first[0] + 1, ANY], ["describes what only held-out objects are"])):
+        row = [EXISTS, *values, *[ANY] * (len(first) - 2)]
+        assert list(check_named(Said([row], frozenset()), "train", rules)) == said
+        assert list(check_named(Said([row], frozenset()), "val", rules)) == []
 
 
 def test_a_held_out_object_in_an_opposite_is_named(rich_dataset: Path, tmp_path: Path, meta: dict[str, Any]) -> None:

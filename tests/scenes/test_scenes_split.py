@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dualenc.errors import InputError
-from dualenc.scenes import OOD, TRAIN, VAL_OOD, ConceptSpace, ObjectSplit
+from dualenc.scenes import ANY, OOD, TRAIN, VAL_OOD, ConceptSpace, ObjectSplit, negated
 
 
 def table(split: ObjectSplit) -> np.ndarray:
@@ -158,3 +158,16 @@ def test_more_objects_than_a_split_can_list_are_refused_at_once() -> None:
         ObjectSplit.uniform(space, coverage=0.5)
     with pytest.raises(InputError, match=r"^objects: 13 objects in a scene"):
         ObjectSplit.uniform(space_of(8, 8), coverage=0.9, max_objects=13)
+
+
+def test_descriptions_that_only_held_out_objects_fit_are_known() -> None:
+    space = space_of(2, 2, 2)
+    held_out = np.array([6, 7])  # (1, 1, 0) and (1, 1, 1)
+    split = ObjectSplit(space, np.arange(6), held_out[:1], held_out[1:], "uniform")
+    assert split.trains((1, 0, 1))
+    assert not split.trains((1, 1, 0))
+    assert split.trains((1, ANY, 0))
+    assert not split.trains((1, 1, ANY))
+    assert not split.trains((negated(0), 1, ANY))
+    assert split.trains((negated(1), 1, ANY))
+    assert split.trains((ANY, ANY, ANY))
