@@ -90,7 +90,7 @@ def preview(data: DataConfig) -> dict[str, Any]:
 
 def _is_complete(folder: Path, data: DataConfig) -> bool:
     """Whether the folder holds this dataset whole; False if unfinished or absent; InputError if it is another's."""
-    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not place.is_dir():
         raise InputError(f"{_place_key(data)}: {place} is a file; choose a folder")
     wanted = config.config_hash(data)

@@ -272,7 +272,7 @@ BAD_INPUT = [
     ('data.name="a\\nb"', "data.name: 'a\\nb' is no folder name"),
     (f"data.name={'a' * 101}", f"data.name: '{'a' * 101}' is no folder name"),
     ("data.out=bad.yaml", "data.out: bad.yaml is a file"),
-    ("data.out=/proc/here", "/proc/here: "),
+    ("data.out=/proc/here", "data.out: /proc/here cannot be made"),
     ("data.out=.", "data.out: . holds other files"),
     ("data", "data: expected key=value"),
 ]
