@@ -1,7 +1,7 @@
 """One sample against what a sample promises: its members by themselves, everything but the truth of its texts.
 
-Every check is a generator of problems, (member, what is wrong); a member that cannot be read at all raises, and the
-caller names it. Used by `data_gen.check_shard`.
+Every check is a generator of what is wrong; a member that cannot be read at all raises, and the caller names it. Used
+by `data_gen.check_shard`.
 """
 
 import io
@@ -20,8 +20,6 @@ from dualenc.errors import InputError
 from dualenc.scenes import OOD, TEMPLATES, TRAIN, VAL_OOD, ConceptSpace, Grammar, Language, ObjectSplit, words
 
 ALLOWED = {"train": {TRAIN}, "val": {TRAIN}, "val_ood": {VAL_OOD}, "ood": {OOD}, "mixed": {TRAIN, OOD}}
-
-Problems = Iterator[tuple[str, str]]
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,10 @@ def _check_task(data: "DataConfig") -> None:
 def _check_picture(data: "DataConfig") -> None:
     picture = data.picture
     with keys_under("data", {}):
-        check_orientations(data.style, _values(data))
+        check_orientations(data.style, values_of(data))
     if picture.background[0] > picture.background[1]:
         raise InputError(f"data.picture.background: {list(picture.background)} is no range; give [low, high]")
-    scales = sorted(size_scales(_values(data).get("size", ["large"])))
+    scales = sorted(size_scales(values_of(data).get("size", ["large"])))
     for smaller, larger in pairwise(scales):
         if larger * (1 - picture.size_jitter) <= smaller:
             raise InputError(
@@ -187,5 +187,6 @@ def _check_picture(data: "DataConfig") -> None:
         )
 
 
-def _values(data: "DataConfig") -> dict[str, list[str]]:
+def values_of(data: "DataConfig") -> dict[str, list[str]]:
+    """The resolved concepts: name -> list of values."""
     return {name: list(values) for name, values in data.concepts.items() if not isinstance(values, int)}

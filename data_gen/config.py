@@ -168,11 +168,6 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> DataConfig:
     return data
 
 
-def values_of(data: DataConfig) -> dict[str, list[str]]:
-    """The resolved concepts: name -> list of values."""
-    return {name: list(values) for name, values in data.concepts.items() if not isinstance(values, int)}
-
-
 def num_samples(data: DataConfig) -> dict[str, int]:
     """Split -> number of scenes, without the splits that are left out."""
     numbers = {split: getattr(data.num_samples, split) for split in SPLITS}

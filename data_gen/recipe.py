@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from data_gen import GENERATOR_VERSION, config
-from data_gen.checks import CAPTION_OF_OPPOSITE
+from data_gen.checks import CAPTION_OF_OPPOSITE, values_of
 from data_gen.config import DataConfig
 from data_gen.members import MEMBERS
 from data_gen.render.drawn import Drawn
@@ -93,7 +93,7 @@ class Recipe:
     def __init__(self, data: DataConfig) -> None:
         self.data = data
         with keys_under("data", _KEYS):
-            self.space = ConceptSpace.named(config.values_of(data))
+            self.space = ConceptSpace.named(values_of(data))
             self.split = ObjectSplit.make(
                 data.split,
                 self.space,

@@ -26,6 +26,7 @@ from dualenc.scenes import (
     Scenes,
     Sentence,
     Stated,
+    changed_spans,
     draw_caption_edits,
     draw_captions,
     draw_edits,
@@ -254,7 +255,7 @@ class Wording:
         named = [self._named(entry) for entry in mentioned]
         edited = self.grammar.caption([entry.phrase for entry in named], sentence.template)
         concept = made.concept[i][j]
-        spans = _changed(words(text), words(edited)) if place is None else None
+        spans = changed_spans(text, edited) if place is None else None
         return {
             "text": edited,
             "operator": made.operator,
@@ -293,16 +294,9 @@ class Wording:
                 num=num,
             )
             for i, row in enumerate(drawn):
-                records = (
-                    edit_record(self.grammar, edit) for edit in row if len(edit.sentence.rows) <= self._most_rows
-                )
-                found[i] += [{**record, "objects": self._made(record["form"], shown[i])} for record in records]
+                kept = (edit for edit in row if len(edit.sentence.rows) <= self._most_rows)
+                found[i] += [edit_record(self.grammar, edit, shown[i]) for edit in kept]
         return found
-
-    def _made(self, form: list[list[int]], shown: set[int]) -> list[int]:
-        """The objects that a text names in full and its scene does not show."""
-        full = [values for _, *values in form if min(values) >= 0]
-        return sorted(set(self.split.space.encode(np.array(full)).tolist()) - shown) if full else []
 
 
 def edit_name(edit: Mapping[str, Any]) -> str:
@@ -325,17 +319,6 @@ class _Plain:
         values = scenes.space.decode(np.maximum(edits.objects, 0))
         lists = (edits.exists.tolist(), values.tolist(), edits.made.tolist(), edits.concept.tolist())
         return cls(edits.operator, *lists)
-
-
-def _changed(before: list[str], after: list[str]) -> list[list[int]]:
-    """Word spans [start, end) of `after` that differ from `before`; the two are equally long."""
-    spans: list[list[int]] = []
-    for position, (old, new) in enumerate(zip(before, after)):
-        if old != new and spans and spans[-1][1] == position:
-            spans[-1][1] += 1
-        elif old != new:
-            spans.append([position, position + 1])
-    return spans
 
 
 def _phrase_span(named: list[_Named], place: int, template: int) -> list[int]:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,9 @@ def choose(config: str, options: BlenderConfig, overrides: list[str]) -> Chosen:
     recipe = Recipe(data)
     assert isinstance(recipe.renderer, ClevrRenderer)
     scenes = recipe.scenes(options.split, 0, options.num * _CANDIDATES)
-    accepted = np.flatnonzero(recipe.renderer.accepts(scenes, options.split, np.arange(len(scenes))))[: options.num]
+    pictures = recipe.renderer.draw(scenes, options.split, 0)
+    whole = (i for i, (_, drawn) in enumerate(pictures) if recipe.renderer.shows(drawn))
+    accepted = np.array(list(islice(whole, options.num)), dtype=np.int64)
     if len(accepted) < options.num:
         raise InputError(
             f"num: of the first {len(scenes)} scenes only {len(accepted)} show every object; give num={len(accepted)}, "

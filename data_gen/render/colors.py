@@ -64,34 +64,17 @@ COLORS: dict[str, tuple[int, int, int]] = {
 }
 
 
-def oklab(rgb: np.ndarray) -> np.ndarray:
-    """OKLab coordinates [..., 3] of sRGB colours [..., 3] in 0..255."""
-    to_lms = [
-        [0.4122214708, 0.5363325363, 0.0514459929],
-        [0.2119034982, 0.6806995451, 0.1073969566],
-        [0.0883024619, 0.2817188376, 0.6299787005],
-    ]
-    to_lab = [
-        [0.2104542553, 0.7936177850, -0.0040720468],
-        [1.9779984951, -2.4285922050, 0.4505937099],
-        [0.0259040371, 0.7827717662, -0.8086757660],
-    ]
-    return np.cbrt(_linear(rgb) @ np.array(to_lms).T) @ np.array(to_lab).T
-
-
-def second_tone(rgb: np.ndarray) -> np.ndarray:
-    """The other tone of a pattern on sRGB colours [..., 3] in 0..255: darker on light colours, lighter on dark ones."""
-    linear = _linear(rgb)
+def second_tone(linear: np.ndarray) -> np.ndarray:
+    """The other tone of a pattern, on linear light [..., 3] in 0..1: darker on light colours, lighter on dark ones."""
     light = (linear @ [0.2126, 0.7152, 0.0722])[..., None]
-    return _srgb(np.where(light > 0.18, 0.22 * linear, 0.45 * linear + 0.4))
+    return np.where(light > 0.18, 0.22 * linear, 0.45 * linear + 0.4)
 
 
-def _linear(rgb: np.ndarray) -> np.ndarray:
-    """Linear light in 0..1 of sRGB in 0..255."""
-    c = np.asarray(rgb, dtype=np.float64) / 255
-    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+def to_linear(srgb: np.ndarray) -> np.ndarray:
+    """Linear light of sRGB, both in 0..1."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
-def _srgb(linear: np.ndarray) -> np.ndarray:
-    """sRGB in 0..255 of linear light in 0..1."""
-    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
+def to_srgb(linear: np.ndarray) -> np.ndarray:
+    """sRGB of linear light, both in 0..1."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)

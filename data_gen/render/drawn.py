@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dualenc.scenes import uniform
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -24,14 +22,3 @@ class Drawn:
 def scene_numbers(start: int | np.ndarray, num_scenes: int) -> np.ndarray:
     """int64 [num_scenes]: the scenes' numbers, given the first of consecutive ones or all of them."""
     return np.arange(start, start + num_scenes) if isinstance(start, int) else np.asarray(start, dtype=np.int64)
-
-
-def uniform_rows(seed: int, split: str, purpose: str, numbers: np.ndarray, width: int) -> np.ndarray:
-    """`dualenc.scenes.uniform` for any scene numbers [n]: float64 [n, width]."""
-    rows = np.empty((len(numbers), width))
-    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
-    for run in np.split(np.arange(len(numbers)), breaks):
-        if len(run):
-            first, last = int(numbers[run[0]]), int(numbers[run[-1]])
-            rows[run] = uniform(seed, split, purpose, first, last + 1, width)
-    return rows

@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from data_gen.config import PictureConfig
-from data_gen.render.colors import COLORS, second_tone
-from data_gen.render.drawn import Drawn, scene_numbers, uniform_rows
+from data_gen.render.colors import COLORS, second_tone, to_linear, to_srgb
+from data_gen.render.drawn import Drawn, scene_numbers
 from data_gen.render.patterns import TILE, blurred
 from data_gen.render.shapes import SHAPES
 from data_gen.render.tables import check_orientations, default_object_size, quarter_turns, size_scales
-from dualenc.scenes import ConceptSpace, Scenes
+from dualenc.scenes import ConceptSpace, Scenes, uniform_at
 
 _OVERSAMPLE = 4
 _GAP_PIXELS = 1.5
@@ -75,20 +75,15 @@ class FlatRenderer:
         """Least distance of two centres, as a share of the side."""
         return self.diameter + _GAP_PIXELS / self.picture.size
 
-    def accepts(self, scenes: Scenes, split: str, numbers: np.ndarray) -> np.ndarray:
-        """bool [n]: whether every object of these scenes, number `numbers` [n] of `split`, is whole; always so here."""
-        assert len(scenes) == len(numbers)
-        return np.ones(len(scenes), dtype=bool)
-
     def shows(self, drawn: list[Drawn]) -> bool:
-        """The verdict of `accepts` on one picture, from what `draw` says of its objects."""
+        """Whether a picture shows every object whole: always, since objects neither overlap nor reach the border."""
         return True
 
     def draw(self, scenes: Scenes, split: str, start: int | np.ndarray) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
         """For scenes of `split`, number start.. or numbers `start` [n]: uint8 [size, size, 3] pixels, and what is seen
         of every object."""
         n, m = scenes.objects.shape
-        jitter = uniform_rows(self.seed, split, "picture", scene_numbers(start, n), 1 + _PER_OBJECT * m)
+        jitter = uniform_at(self.seed, split, "picture", scene_numbers(start, n), 1 + _PER_OBJECT * m)
         step = max(1, _CANVAS_PIXELS // (m * (self._mask_size * _OVERSAMPLE) ** 2))
         for first in range(0, n, step):
             some = slice(first, first + step)
@@ -145,7 +140,7 @@ class FlatRenderer:
         return _Objects(
             shape=shape,
             color=color.astype(np.uint16),
-            second=np.rint(second_tone(color)).astype(np.uint16),
+            second=np.rint(255 * to_srgb(second_tone(to_linear(color / 255)))).astype(np.uint16),
             pattern=self._column("pattern", values),
             radius=radius,
             turn=turn + np.pi / 2 * quarters,

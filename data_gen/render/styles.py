@@ -22,11 +22,8 @@ class Renderer(Protocol):
     def min_distance(self) -> float:
         """Least distance of two centres in the unit square."""
 
-    def accepts(self, scenes: Scenes, split: str, numbers: np.ndarray) -> np.ndarray:
-        """bool [n]: whether every object of these scenes, number `numbers` [n] of `split`, is whole and seen."""
-
     def shows(self, drawn: list[Drawn]) -> bool:
-        """The verdict of `accepts` on one picture, from what `draw` says of its objects."""
+        """Whether a picture, by what `draw` says of its objects, shows every one of them whole and well enough."""
 
     def draw(self, scenes: Scenes, split: str, start: int | np.ndarray) -> Iterator[tuple[np.ndarray, list[Drawn]]]:
         """For scenes of `split`, number start.. or numbers `start` [n]: uint8 [size, size, 3] pixels, and what is seen

@@ -13,7 +13,7 @@ iteration are ours.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import combinations
@@ -130,11 +130,10 @@ def draw_caption_edits(
     return found
 
 
-def edit_record(grammar: Grammar, edit: CaptionEdit) -> dict[str, Any]:
+def edit_record(grammar: Grammar, edit: CaptionEdit, shown: Collection[int]) -> dict[str, Any]:
     """An edit as a line of KEY.neg.txt: text, operator, spans (words [start, end) of the text that differ from the
-    caption's), depth, form, objects (ids of what it names in full and the caption does not), and steps."""
-    caption = edit.steps[0].before
-    caption_text = grammar.text(caption)
+    caption's), depth, form, objects (ids of what it names in full and the scene has not `shown`), and steps."""
+    caption_text = grammar.text(edit.steps[0].before)
     texts = [grammar.text(step.after) for step in edit.steps]
     steps = [
         {
@@ -146,11 +145,10 @@ def edit_record(grammar: Grammar, edit: CaptionEdit) -> dict[str, Any]:
         for step, before, after in zip(edit.steps, [caption_text, *texts], texts)
     ]
     spans = steps[0]["spans"] if edit.depth == 1 else changed_spans(caption_text, texts[-1])
-    objects = set(_named_objects(grammar, edit.sentence)) - set(_named_objects(grammar, caption))
     return {
         "text": texts[-1],
         "operator": edit.operator,
-        "objects": sorted(objects),
+        "objects": sorted(set(_named_objects(grammar, edit.sentence)) - set(shown)),
         "form": edit.sentence.form,
         "spans": spans,
         "depth": edit.depth,

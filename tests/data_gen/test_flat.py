@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_gen.config import PictureConfig
-from data_gen.render.colors import COLORS, oklab, second_tone
+from data_gen.render.colors import COLORS, second_tone, to_linear, to_srgb
 from data_gen.render.flat import FlatRenderer
 from data_gen.render.shapes import SHAPES
 from data_gen.render.tables import VALUES, size_scales
@@ -136,6 +136,21 @@ def test_shapes_stay_inside_the_unit_circle_with_similar_areas() -> None:
         assert np.linalg.norm(polygons[0], axis=1).max() > 0.85, name
 
 
+def oklab(rgb: np.ndarray) -> np.ndarray:
+    """OKLab coordinates [..., 3] of sRGB colours [..., 3] in 0..255."""
+    to_lms = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    to_lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.cbrt(to_linear(rgb / 255) @ np.array(to_lms).T) @ np.array(to_lab).T
+
+
 def brightness_range(color: np.ndarray) -> np.ndarray:
     """OKLab [9, 3] of a colour at a brightness of 0.9 to 1.1, lightness counting 0.8 times."""
     return oklab(np.minimum(np.linspace(0.9, 1.1, 9)[:, None] * color, 255)) * [0.8, 1, 1]
@@ -173,7 +188,8 @@ def test_patterns_mix_the_two_tones_inside_the_object_and_turn_with_it(pattern: 
     picture = PictureConfig(size=96, color_jitter=0.0, rotation=0.0, size_jitter=0.0, background=(1.0, 1.0))
     concepts = {"color": ["blue", "straw"], "shape": ["arrow"], "pattern": ["plain", pattern]}
     plain, drawn = pictures_of(concepts, [0, 1], picture)
-    tones = np.array([COLORS["blue"], second_tone(np.array(COLORS["blue"]))])
+    blue = np.array(COLORS["blue"])
+    tones = np.array([blue, 255 * to_srgb(second_tone(to_linear(blue / 255)))])
     inside = (plain == COLORS["blue"]).all(axis=-1)
     assert inside.sum() > 300
     np.testing.assert_array_equal(drawn[(plain == 255).all(axis=-1)], 255)

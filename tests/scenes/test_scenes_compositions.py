@@ -194,16 +194,15 @@ def test_edits_are_a_function_of_the_scene_number() -> None:
 
 def test_records_tell_what_changed() -> None:
     for kind, depth in product(CAPTION_KINDS, (1, 2)):
-        for row in edits(kind, CAPTION_OPERATORS, depth):
+        for row, objects in zip(edits(kind, CAPTION_OPERATORS, depth), SCENES.objects.tolist()):
             for edit in row:
-                record = edit_record(GRAMMAR, edit)
+                record = edit_record(GRAMMAR, edit, objects)
                 assert record["text"] == GRAMMAR.text(edit.sentence) == record["steps"][-1]["after"]
                 assert (record["depth"], record["form"]) == (depth, edit.sentence.form)
                 assert record["operator"] in (edit.operator, *CAPTION_OPERATORS)
                 assert [step["operator"] for step in record["steps"]] == [step.operator for step in edit.steps]
-                caption = {row[1:] for row in edit.steps[0].before.rows}
-                new = {row[1:] for row in edit.sentence.rows if min(row[1:]) >= 0} - caption
-                assert record["objects"] == sorted(int(SPACE.encode(list(values))) for values in new)
+                named = {int(SPACE.encode(list(row[1:]))) for row in edit.sentence.rows if min(row[1:]) >= 0}
+                assert record["objects"] == sorted(named - set(objects))
                 for step in record["steps"]:
                     assert_spans_explain(step["before"], step["after"], step["spans"])
 
@@ -223,7 +222,7 @@ def test_spans_of_texts() -> None:
     assert changed_spans("a cube that is not red", "a red cube") == [[1, 2]]
     assert changed_spans("a cube", "a red cube") == [[1, 2]]
     edit = edits("list", ("add",))[3][0]
-    record = edit_record(GRAMMAR, edit)
+    record = edit_record(GRAMMAR, edit, SCENES.objects[3].tolist())
     start, end = record["spans"][0]
     (added,) = record["objects"]
     assert words(record["text"])[start:end] == words(GRAMMAR.object_query(added))

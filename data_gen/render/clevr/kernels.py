@@ -285,19 +285,3 @@ def refine(
                     total += color
                 put(codes, pixels, b, y, x, total / float(side * side))
                 touched[b, y, x] = touch
-
-
-@wp.kernel
-def find(world: World, tiles: wp.array4d(dtype=int), size: int, ids: wp.array3d(dtype=wp.int8)):
-    """The object in the middle of each pixel, as `cast` finds it, without any light; a thread does a tile."""
-    b, row, column = wp.tid()
-    camera = world.cameras[b]
-    cone = wp.length(camera.right) / float(size)
-    seen = tiles[b, row, column, 0]
-    for y in range(row * TILE, wp.min(row * TILE + TILE, size)):
-        for x in range(column * TILE, wp.min(column * TILE + TILE, size)):
-            found = int(GROUND)
-            if seen != 0:
-                ray = view_ray(camera, float(x) + 0.5, float(y) + 0.5, float(size))
-                found, _t = nearest(world, b, camera.eye, ray, seen, -2, cone)
-            ids[b, y, x] = wp.int8(found)

@@ -23,13 +23,13 @@ from data_gen.render.clevr import DEVICE, device, kernels
 from data_gen.render.clevr.look import NUM_DRAWS, SIDE, Look, look_of
 from data_gen.render.clevr.solids import SOLID_DTYPE, profile_table, solid_numbers
 from data_gen.render.clevr.world import TILE_SIZE, Camera, Light, Surface, Thing, World
-from data_gen.render.colors import COLORS
-from data_gen.render.drawn import Drawn, scene_numbers, uniform_rows
+from data_gen.render.colors import COLORS, second_tone, to_linear, to_srgb
+from data_gen.render.drawn import Drawn, scene_numbers
 from data_gen.render.materials import MATERIALS
 from data_gen.render.patterns import PATTERNS
 from data_gen.render.shapes import SOLIDS
 from data_gen.render.tables import check_orientations, default_object_size, quarter_turns, size_scales
-from dualenc.scenes import MAX_OBJECTS_OF_SCENE, ConceptSpace, Scenes
+from dualenc.scenes import MAX_OBJECTS_OF_SCENE, ConceptSpace, Scenes, uniform_at
 
 _PER_OBJECT = 3  # uniform numbers for each object: size, turn, brightness
 _GAP = 0.012  # least distance of two objects' outer circles, as a share of the square's side
@@ -81,7 +81,8 @@ class ClevrRenderer:
         return self.diameter + _GAP
 
     def shows(self, drawn: list[Drawn]) -> bool:
-        """The verdict of `accepts` on one picture, from what `draw` says of its objects."""
+        """Whether a picture, by what `draw` says of its objects, cuts none of them at the frame, and shows the share
+        `clevr.min_visible` of its pixels of each."""
         side = self.picture.size
         return all(
             one.visible_pixels >= self._least_visible and min(one.box) > 0 and max(one.box) < side for one in drawn
@@ -99,20 +100,6 @@ class ClevrRenderer:
                 pictures.pixels, pictures.ids, setting.sizes.tolist(), setting.counts.tolist()
             ):
                 yield pixels.copy(), _drawn(ids, sizes[:count])
-
-    def accepts(self, scenes: Scenes, split: str, numbers: np.ndarray) -> np.ndarray:
-        """bool [n]: whether no object of these scenes, number `numbers` [n] of `split`, is cut by the frame, and each
-        shows at least the share `clevr.min_visible` of the picture's pixels."""
-        accepted = np.zeros(len(scenes), dtype=bool)
-        for first in range(0, len(scenes), self._batch):
-            some = slice(first, first + self._batch)
-            setting = self.setting(scenes[some], split, np.asarray(numbers)[some])
-            ids = self._find(setting)
-            cut = np.concatenate([ids[:, 0], ids[:, -1], ids[:, :, 0], ids[:, :, -1]], axis=1).max(axis=1) >= 0
-            for i, count in enumerate(setting.counts.tolist()):
-                seen = np.bincount(ids[i].ravel() + 1, minlength=count + 1)[1:]
-                accepted[first + i] = not cut[i] and (seen >= self._least_visible).all()
-        return accepted
 
     def render(self, scenes: Scenes, split: str, start: int, *, samples: int = 0, everywhere: bool = False) -> Pictures:
         """Pictures of scenes number start.. with all that the kernels know of them, for checks and measurements.
@@ -143,8 +130,8 @@ class ClevrRenderer:
     def setting(self, scenes: Scenes, split: str, numbers: np.ndarray) -> "Setting":
         """Everything about scenes that the kernels are told."""
         n, m = scenes.objects.shape
-        jitter = uniform_rows(self.seed, split, "look", numbers, NUM_DRAWS)
-        slots = uniform_rows(self.seed, split, "slots", numbers, _PER_OBJECT * MAX_OBJECTS_OF_SCENE)
+        jitter = uniform_at(self.seed, split, "look", numbers, NUM_DRAWS)
+        slots = uniform_at(self.seed, split, "slots", numbers, _PER_OBJECT * MAX_OBJECTS_OF_SCENE)
         slots = slots.reshape(n, MAX_OBJECTS_OF_SCENE, _PER_OBJECT)[:, :m]
         tables, values = self._tables, np.maximum(scenes.values, 0)
         shape = tables.column("shape", values)
@@ -162,8 +149,8 @@ class ClevrRenderer:
         things["cos"], things["sin"] = np.cos(yaw), np.sin(yaw)
         for name in ("kind", "profile", "half", "rounding", "top", "convex"):
             things[name] = solid[name]
-        color = _linear(np.minimum(tables.colors[tables.column("color", values)] * bright[..., None], 1.0))
-        things["color"], things["second"] = color, _other_tone(color)
+        color = to_linear(np.minimum(tables.colors[tables.column("color", values)] * bright[..., None], 1.0))
+        things["color"], things["second"] = color, second_tone(color)
         things["pattern"] = tables.patterns[tables.column("pattern", values)]
         things["material"] = tables.materials[tables.column("material", values)]
         things["opacity"] = 1 - 0.65 * tables.transmissions[things["material"]]
@@ -171,16 +158,6 @@ class ClevrRenderer:
         away = np.linalg.norm(things["center"] - look.eye[:, None], axis=-1)
         pixels = diameter / away / np.linalg.norm(look.right, axis=-1)[:, None] * self.picture.size / 2
         return Setting(things, scenes.counts.astype(np.int32), look, pixels)
-
-    def _find(self, setting: "Setting") -> np.ndarray:
-        """The id buffer of one batch alone, int8 [n, s, s], in the buffer that the next batch overwrites."""
-        buffers, size, n = self._buffers, self.picture.size, len(setting.counts)
-        world, counts = buffers.world(setting)
-        grid = -(-size // TILE_SIZE)
-        launch(kernels.find_tiles, (n, grid, grid), [world, counts, size], [buffers.tiles])
-        launch(kernels.find, (n, grid, grid), [world, buffers.tiles, size], [buffers.ids])
-        ids: np.ndarray = buffers.ids.numpy()[:n]
-        return ids
 
     def _cast(
         self, setting: "Setting", samples: int = 0, everywhere: bool = False, keep_influence: bool = False
@@ -296,22 +273,9 @@ def _structures(kind: Any, rows: list[tuple[float, ...]]) -> wp.array:
     return wp.array(np.array(rows, dtype=_dtype(kind)), dtype=kind)
 
 
-def _linear(srgb: np.ndarray) -> np.ndarray:
-    """Linear light of sRGB values, both in 0..1."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-
-
 def _codes() -> np.ndarray:
     """uint8 [_NUM_CODES]: the sRGB byte of linear light i / (_NUM_CODES - 1)."""
-    linear = np.linspace(0, 1, _NUM_CODES)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(255 * srgb).astype(np.uint8)
-
-
-def _other_tone(color: np.ndarray) -> np.ndarray:
-    """The second tone of a pattern on linear colours [..., 3]: darker on light ones, lighter on dark ones."""
-    light = (color @ [0.2126, 0.7152, 0.0722])[..., None]
-    return np.where(light > 0.18, 0.22 * color, 0.45 * color + 0.4)
+    return np.rint(255 * to_srgb(np.linspace(0, 1, _NUM_CODES))).astype(np.uint8)
 
 
 def _spread(bits: np.ndarray) -> np.ndarray:

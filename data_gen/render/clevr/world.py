@@ -23,15 +23,15 @@ REVOLVE = wp.constant(6)
 TAPER = wp.constant(7)
 STAND = wp.constant(8)
 KINDS = {
-    "sphere": 0,
-    "box": 1,
-    "cylinder": 2,
-    "cone": 3,
-    "torus": 4,
-    "extrude": 5,
-    "revolve": 6,
-    "taper": 7,
-    "stand": 8,
+    "sphere": SPHERE,
+    "box": BOX,
+    "cylinder": CYLINDER,
+    "cone": CONE,
+    "torus": TORUS,
+    "extrude": EXTRUDE,
+    "revolve": REVOLVE,
+    "taper": TAPER,
+    "stand": STAND,
 }
 
 
