@@ -47,6 +47,26 @@ def light_ground(world: World, size: int, lights: wp.array3d(dtype=float)):
     lights[b, row, column] = level
 
 
+@wp.func
+def tile_view(camera: Camera, row: int, column: int, size: float):
+    """What the camera sees of a tile: its middle ray, the sine of the angle to its farthest corner, whether it shows
+    ground alone, and if so the spot where the middle ray meets it and the spot's radius."""
+    x, y = float(column * TILE), float(row * TILE)
+    middle = view_ray(camera, x + 0.5 * float(TILE), y + 0.5 * float(TILE), size)
+    spot = camera.eye - middle * (camera.eye[1] / wp.min(middle[1], -1.0e-2))
+    least, spot_radius = float(1.0), float(0.0)
+    grounded = int(1)
+    for k in range(4):
+        ray = view_ray(camera, x + float(k % 2 * TILE), y + float(k // 2 * TILE), size)
+        least = wp.min(least, wp.dot(middle, ray))
+        if ray[1] >= -1.0e-2:
+            grounded = 0
+        else:
+            at = camera.eye - ray * (camera.eye[1] / ray[1])
+            spot_radius = wp.max(spot_radius, wp.length(at - spot))
+    return middle, wp.sqrt(wp.max(1.0 - least * least, 0.0)), grounded, spot, spot_radius
+
+
 @wp.kernel
 def find_tiles(world: World, counts: wp.array(dtype=int), size: int, tiles: wp.array4d(dtype=int)):
     """For each tile the sets of bits: objects seen, objects near its ground, objects whose shadow of light k is there.
@@ -55,33 +75,7 @@ def find_tiles(world: World, counts: wp.array(dtype=int), size: int, tiles: wp.a
     """
     b, row, column = wp.tid()
     camera = world.cameras[b]
-    half = 0.5 * float(TILE)
-    x = (float(column) + 0.5) * float(TILE)
-    y = (float(row) + 0.5) * float(TILE)
-    middle = view_ray(camera, x, y, float(size))
-    corner = view_ray(camera, x - half, y - half, float(size))
-    other = view_ray(camera, x + half, y - half, float(size))
-    third = view_ray(camera, x - half, y + half, float(size))
-    fourth = view_ray(camera, x + half, y + half, float(size))
-    least = wp.min(
-        wp.min(wp.dot(middle, corner), wp.dot(middle, other)), wp.min(wp.dot(middle, third), wp.dot(middle, fourth))
-    )
-    # sine of the angle between the middle and the farthest corner
-    width = wp.sqrt(wp.max(1.0 - least * least, 0.0))
-    grounded = corner[1] < -1.0e-2 and other[1] < -1.0e-2
-    spot = camera.eye - middle * (camera.eye[1] / wp.min(middle[1], -1.0e-2))
-    spot_radius = float(0.0)
-    if grounded:
-        for k in range(4):
-            ray = corner
-            if k == 1:
-                ray = other
-            elif k == 2:
-                ray = third
-            elif k == 3:
-                ray = fourth
-            at = camera.eye - ray * (camera.eye[1] / ray[1])
-            spot_radius = wp.max(spot_radius, wp.length(at - spot))
+    middle, width, grounded, spot, spot_radius = tile_view(camera, row, column, float(size))
     seen, near = int(0), int(0)
     shaded = wp.vec3i(0, 0, 0)
     for j in range(counts[b]):
@@ -91,25 +85,28 @@ def find_tiles(world: World, counts: wp.array(dtype=int), size: int, tiles: wp.a
         away = wp.sqrt(wp.max(wp.dot(offset, offset) - along * along, 0.0))
         if away <= thing.bound * 1.02 + width * wp.length(offset) * 1.05:
             seen |= 1 << j
-        if not grounded:
+        gap = wp.length(spot - thing.center)
+        if grounded == 0 or gap <= thing.bound + thing.radius + spot_radius:
             near |= 1 << j
-            shaded = wp.vec3i(shaded[0] | (1 << j), shaded[1] | (1 << j), shaded[2] | (1 << j))
-        else:
-            gap = wp.length(spot - thing.center)
-            if gap <= thing.bound + thing.radius + spot_radius:
-                near |= 1 << j
-            for k in range(world.num_lights):
-                light = world.lights[b, k]
-                ray = wp.normalize(light.place - spot)
-                ahead = wp.dot(thing.center - spot, ray)
-                side = wp.sqrt(wp.max(gap * gap - ahead * ahead, 0.0))
-                reach = thing.bound + light.spread * wp.max(ahead + spot_radius, 0.0)
-                if ahead > -thing.bound - spot_radius and side <= reach + spot_radius * 1.3:
-                    shaded[k] = shaded[k] | (1 << j)
+        for k in range(world.num_lights):
+            light = world.lights[b, k]
+            ray = wp.normalize(light.place - spot)
+            ahead = wp.dot(thing.center - spot, ray)
+            side = wp.sqrt(wp.max(gap * gap - ahead * ahead, 0.0))
+            reach = thing.bound + light.spread * wp.max(ahead + spot_radius, 0.0)
+            if grounded == 0 or (ahead > -thing.bound - spot_radius and side <= reach + spot_radius * 1.3):
+                shaded[k] = shaded[k] | (1 << j)
     tiles[b, row, column, 0] = seen
     tiles[b, row, column, 1] = near
     for k in range(3):
         tiles[b, row, column, 2 + k] = shaded[k]
+
+
+@wp.func
+def tile_sets(tiles: wp.array4d(dtype=int), b: int, row: int, column: int):
+    """What `find_tiles` says of a tile: objects seen, near, and shading by light."""
+    shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
+    return tiles[b, row, column, 0], tiles[b, row, column, 1], shaded
 
 
 @wp.func
@@ -139,8 +136,7 @@ def cast(
     camera = world.cameras[b]
     cone = wp.length(camera.right) / float(size)
     objects = (1 << counts[b]) - 1
-    seen, near = tiles[b, row, column, 0], tiles[b, row, column, 1]
-    shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
+    seen, near, shaded = tile_sets(tiles, b, row, column)
     busy = seen | near | shaded[0] | shaded[1] | shaded[2]
     for y in range(row * TILE, wp.min(row * TILE + TILE, size)):
         for x in range(column * TILE, wp.min(column * TILE + TILE, size)):
@@ -191,6 +187,73 @@ def neighbour(y: int, x: int, k: int, size: int):
     return v, u
 
 
+@wp.func
+def edges(
+    ids: wp.array3d(dtype=wp.int8),
+    colors: wp.array3d(dtype=wp.vec3),
+    normals: wp.array3d(dtype=wp.vec3),
+    b: int,
+    y: int,
+    x: int,
+    size: int,
+):
+    """Which edges run between a pixel and its neighbours: to another object, to another side or colour of its own."""
+    own = int(ids[b, y, x])
+    border, inner, full = int(0), int(0), int(0)
+    for k in range(1, 5):
+        v, u = neighbour(y, x, k, size)
+        if int(ids[b, v, u]) != own:
+            border = 1
+        elif own >= 0:
+            if wp.dot(normals[b, y, x], normals[b, v, u]) < 0.9:
+                inner = 1
+            elif differs(colors[b, y, x], colors[b, v, u]) != 0:
+                full = 1
+    return border, inner, full
+
+
+@wp.func
+def shown_nearby(ids: wp.array3d(dtype=wp.int8), b: int, y: int, x: int, size: int, found: int):
+    """Whether a pixel or a neighbour shows the object `found`."""
+    shown = int(0)
+    for k in range(5):
+        v, u = neighbour(y, x, k, size)
+        if int(ids[b, v, u]) == found:
+            shown = 1
+    return shown
+
+
+@wp.func
+def known_color(
+    ids: wp.array3d(dtype=wp.int8),
+    colors: wp.array3d(dtype=wp.vec3),
+    normals: wp.array3d(dtype=wp.vec3),
+    b: int,
+    y: int,
+    x: int,
+    size: int,
+    found: int,
+    by_side: int,
+    local: wp.vec3,
+):
+    """The colour of the pixel, or of a neighbour, that shows the object `found`; `by_side`: with most nearly the normal
+    `local`, and none where no normal is near it. And whether there is one."""
+    best = wp.where(by_side != 0, float(0.9), float(-1.0))
+    known = int(0)
+    color = wp.vec3(0.0, 0.0, 0.0)
+    for k in range(5):
+        v, u = neighbour(y, x, k, size)
+        if int(ids[b, v, u]) == found:
+            like = float(0.0)
+            if by_side != 0:
+                like = wp.dot(local, normals[b, v, u])
+            if like > best:
+                best = like
+                color = colors[b, v, u]
+                known = 1
+    return known, color
+
+
 @wp.kernel
 def refine(
     world: World,
@@ -221,8 +284,7 @@ def refine(
     camera = world.cameras[b]
     cone = wp.length(camera.right) / float(size)
     objects = (1 << counts[b]) - 1
-    seen, near = tiles[b, row, column, 0], tiles[b, row, column, 1]
-    shaded = wp.vec3i(tiles[b, row, column, 2], tiles[b, row, column, 3], tiles[b, row, column, 4])
+    seen, near, shaded = tile_sets(tiles, b, row, column)
     around = seen | everywhere
     for k in range(1, 5):
         v, u = neighbour(row, column, k, tiles.shape[1])
@@ -230,17 +292,8 @@ def refine(
     last = wp.where(around != 0, wp.min(row * TILE + TILE, size), 0)
     for y in range(row * TILE, last):
         for x in range(column * TILE, wp.min(column * TILE + TILE, size)):
-            own = int(ids[b, y, x])
-            border, inner, full = int(0), int(0), int(everywhere)
-            for k in range(1, 5):
-                v, u = neighbour(y, x, k, size)
-                if int(ids[b, v, u]) != own:
-                    border = 1
-                elif own >= 0:
-                    if wp.dot(normals[b, y, x], normals[b, v, u]) < 0.9:
-                        inner = 1
-                    elif differs(colors[b, y, x], colors[b, v, u]) != 0:
-                        full = 1
+            border, inner, full = edges(ids, colors, normals, b, y, x, size)
+            full |= everywhere
             if border + inner + full > 0:
                 total = wp.vec3(0.0, 0.0, 0.0)
                 touch = int(0)
@@ -252,29 +305,14 @@ def refine(
                         ray = view_ray(camera, px, py, float(size))
                         found, t = nearest(world, b, camera.eye, ray, seen, -2, cone)
                         p = camera.eye + ray * t
-                        shown = int(0)
-                        for i in range(5):
-                            v, u = neighbour(y, x, i, size)
-                            if int(ids[b, v, u]) == found:
-                                shown = 1
+                        shown = shown_nearby(ids, b, y, x, size, found)
                         local = wp.vec3(0.0, 0.0, 0.0)
                         if found >= 0 and (inner + full > 0 or shown == 0):
                             local = normal_of(world, b, found, p)
-                        best = float(-1.0)
-                        if inner != 0 and found >= 0:
-                            best = 0.9
                         known = int(0)
                         if full == 0 and shown != 0:
-                            for i in range(5):
-                                v, u = neighbour(y, x, i, size)
-                                if int(ids[b, v, u]) == found:
-                                    like = float(0.0)
-                                    if inner != 0 and found >= 0:
-                                        like = wp.dot(local, normals[b, v, u])
-                                    if like > best:
-                                        best = like
-                                        color = colors[b, v, u]
-                                        known = 1
+                            by_side = wp.where(found >= 0, inner, 0)
+                            known, color = known_color(ids, colors, normals, b, y, x, size, found, by_side, local)
                         if known == 0:
                             more = int(0)
                             if found >= 0:
