@@ -199,30 +199,13 @@ def beyond(world: World, b: int, origin: wp.vec3, ray: wp.vec3, objects: int, sk
 
 
 @wp.func
-def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, ray: wp.vec3, objects: int):
-    """Light that object `found` sends from p, where its normal is `local` in object space, against the ray, and the
-    objects that this depends on."""
-    thing = world.things[b, found]
-    surface = world.surfaces[thing.material]
-    q = to_object(thing, p - thing.center) / thing.radius
-    n = to_world(thing, local)
-    base = paint(world, thing, q, local)
-    others = objects & ~(1 << found)
-    touched = 1 << found
-    open = 0.55 + 0.45 * wp.min(p[1] / (0.8 * thing.radius), 1.0)
-    if thing.convex == 0:
-        d = distance(world.profiles, thing, q + local * 0.25)
-        open *= 0.4 + 0.6 * wp.clamp(d / 0.25, 0.0, 1.0)
-    apart, more = opening(world, b, p, others, 0.5)
-    open *= apart
-    touched |= more
-    surroundings = open * around(world, n[1])
-    scattered = surroundings
-    shine = float(0.0)
-    rough = surface.roughness * surface.roughness
-    casters = objects
-    if thing.convex == 1:
-        casters = others
+def lamps(
+    world: World, b: int, found: int, p: wp.vec3, n: wp.vec3, ray: wp.vec3, rough: float, casters: int, other: float
+):
+    """Light at p on object `found`, normal n, of the three lights: what is scattered, with what `other` light there is;
+    what shines back along the ray from a surface of this roughness, squared; and which of `casters` take any of it."""
+    touched = int(0)
+    scattered, shine = float(other), float(0.0)
     for k in range(world.num_lights):
         light = world.lights[b, k]
         to_light = light.place - p
@@ -240,6 +223,39 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
             c = wp.max(wp.dot(middle, n), 0.0)
             lobe = rough / (c * c / wp.dot(middle, middle) * (rough * rough - 1.0) + 1.0)
             shine += strength * 0.25 * lobe * lobe
+    return scattered, shine, touched
+
+
+@wp.func
+def sky_open(world: World, b: int, found: int, p: wp.vec3, q: wp.vec3, local: wp.vec3, others: int):
+    """Share of the surroundings that lights p on object `found` (q and the normal `local` in object space), and which
+    of `others` take any."""
+    thing = world.things[b, found]
+    open = 0.55 + 0.45 * wp.min(p[1] / (0.8 * thing.radius), 1.0)
+    if thing.convex == 0:
+        d = distance(world.profiles, thing, q + local * 0.25)
+        open *= 0.4 + 0.6 * wp.clamp(d / 0.25, 0.0, 1.0)
+    apart, touched = opening(world, b, p, others, 0.5)
+    return open * apart, touched
+
+
+@wp.func
+def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, ray: wp.vec3, objects: int):
+    """Light that object `found` sends from p, where its normal is `local` in object space, against the ray, and the
+    objects that this depends on."""
+    thing = world.things[b, found]
+    surface = world.surfaces[thing.material]
+    q = to_object(thing, p - thing.center) / thing.radius
+    n = to_world(thing, local)
+    base = paint(world, thing, q, local)
+    others = objects & ~(1 << found)
+    open, touched = sky_open(world, b, found, p, q, local, others)
+    touched |= 1 << found
+    surroundings = open * around(world, n[1])
+    rough = surface.roughness * surface.roughness
+    casters = wp.where(thing.convex == 1, others, objects)
+    scattered, shine, shading = lamps(world, b, found, p, n, ray, rough, casters, surroundings)
+    touched |= shading
     facing_eye = wp.max(-wp.dot(ray, n), 0.0)
     graze = (1.0 - facing_eye) * (1.0 - facing_eye)
     graze = graze * graze * (1.0 - facing_eye)
@@ -258,10 +274,8 @@ def object_light(world: World, b: int, found: int, p: wp.vec3, local: wp.vec3, r
         shown = shown * (1.0 - share) + white * (level * share)
     if surface.mirror + surface.transmission > 0.0:
         onward = mirrored
-        filter = wp.vec3(0.0, 0.0, 0.0)
-        if surface.mirror > 0.0:
-            filter = tint * surface.mirror
-        else:
+        filter = tint * surface.mirror
+        if surface.mirror == 0.0:
             onward = wp.normalize(ray - n * (0.3 * facing_eye))
             strength = surface.transmission * (0.6 + 0.4 * facing_eye)
             filter = (wp.vec3(wp.sqrt(base[0]), wp.sqrt(base[1]), wp.sqrt(base[2])) * 0.9 + white * 0.1) * strength
