@@ -32,46 +32,15 @@ from dualenc.scenes import (
     undecided,
 )
 
-CONFIG = """
-data:
-  concepts: {color: 3, shape: 4}
-  coverage: 0.34
-  val_fraction: 0.34
-  objects: {1: 0.1, 2: 0.9}
-  layout: relational
-  relation_margin: 0.2
-  num_samples: {train: 120, val: 20, val_ood: 0, ood: 20, mixed: 20}
-  captions:
-    templates: ["{}", "there is {}"]
-    kinds: {list: 0.3, partial: 0.1, relation: 0.4, count: 0.1, negation: 0.1}
-    num: 3
-    positives: 2
-  edits: {swap: 1, replace: 1, add: 1, spatial: 1, negation: 1, depth2: 1}
-  opposites: {binding: 1.0, spatial: 1.0, negation: 1.0}
-  samples_per_shard: 20
-"""
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rich")
-    (folder / "config.yaml").write_text(CONFIG)
-    command = [sys.executable, "-m", "data_gen", "config.yaml", "data.out=dataset", "data.num_workers=1"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return folder / "dataset"
-
-
-@pytest.fixture(scope="module")
-def dataset(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    opened = Dataset(shutil.copytree(made, tmp_path_factory.mktemp("opened") / "dataset"))
-    opened.verify()
-    return opened
+@pytest.fixture
+def made(rich_made: Path) -> Path:
+    return rich_made
 
 
 @pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "dataset")
+def dataset(rich_dataset: Dataset) -> Dataset:
+    return rich_dataset
 
 
 def source(dataset: Dataset, **changes: Any) -> ShardSource:

@@ -14,7 +14,6 @@ from PIL import Image
 from data_gen.config import load_config
 from data_gen.recipe import Recipe
 from data_gen.shards import _header
-from data_gen.wording import _changed
 from dualenc.scenes import ConceptSpace, Grammar, ObjectSplit, Scenes, Tokenizer, truth_of_own, words
 
 SPLITS = ("train", "val", "val_ood", "ood", "mixed")
@@ -190,10 +189,6 @@ def test_the_index_finds_every_member(small_dataset: Path, raw: dict) -> None:
         for slot, ending in enumerate(("jpg", "txt", "json", "neg.txt")):
             offset, size = row[2 * slot : 2 * slot + 2]
             assert (None if offset < 0 else content[offset : offset + size]) == sample.get(ending)
-
-
-def test_neighbouring_changed_words_are_one_span() -> None:
-    assert _changed(words("a red heart and a bar"), words("an orange heart and a ring")) == [[0, 2], [5, 6]]
 
 
 def test_headers_are_what_tarfile_writes() -> None:

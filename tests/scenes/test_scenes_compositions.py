@@ -219,6 +219,10 @@ def assert_spans_explain(before: str, after: str, spans: list[list[int]]) -> Non
 
 def test_spans_of_texts() -> None:
     assert changed_spans("a red cube and a blue ball", "a blue cube and a red ball") == [[1, 2], [5, 6]]
+    assert changed_spans("a red heart and a bar", "an orange heart and a ring") == [
+        [0, 2],
+        [5, 6],
+    ]
     assert changed_spans("a cube that is not red", "a red cube") == [[1, 2]]
     assert changed_spans("a cube", "a red cube") == [[1, 2]]
     edit = edits("list", ("add",))[3][0]
