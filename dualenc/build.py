@@ -65,8 +65,13 @@ def build_model(spec: ModelSpec) -> DualEncoder:
         )
     tower = TextTower if config.query.kind == "text" else SymbolicTower
     query = tower(spec.coder.vocab_size, max_length=spec.coder.max_length, **_sizes(config, config.query))
+    assert config.initial_logit_scale is not None  # resolved
     return DualEncoder(
-        scene, query, initial_logit_scale=config.initial_logit_scale, max_logit_scale=config.max_logit_scale
+        scene,
+        query,
+        initial_logit_scale=config.initial_logit_scale,
+        max_logit_scale=config.max_logit_scale,
+        initial_logit_bias=config.initial_logit_bias,
     )
 
 

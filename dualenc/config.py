@@ -5,7 +5,7 @@ A run is a function of its identity fields (their hash names the run folder) and
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from dualenc.configs import field
 from dualenc.errors import InputError
 from dualenc.scenes import EDIT_NAMES, OPERATORS
 
-CONFIG_VERSION = 1
+CONFIG_VERSION = 2
 MAX_SEED = 2**63 - 1
 
 PRESETS: dict[str, dict[str, int]] = {
@@ -78,6 +78,7 @@ class DataConfig:
     queries: QueryMix = field(QueryMix, "the query mix")
     edits: list[str] = field(["swap"], "operators whose edits are extra (negative) text columns; [] for none")
     edits_per_scene: int = field(1, "edits taken of each operator", minimum=1)
+    paraphrases: int = field(0, "paraphrases of a scene's caption that are extra (true) text columns", minimum=0)
     symbolic: SymbolicConfig = field(SymbolicConfig, "symbolic scenes")
 
 
@@ -116,16 +117,123 @@ class ModelConfig:
     output_dim: int | None = field(None, "dimension of the shared space; null takes the preset's", minimum=1)
     scene: SceneTowerConfig = field(SceneTowerConfig, "scene tower")
     query: QueryTowerConfig = field(QueryTowerConfig, "query tower")
-    initial_logit_scale: float = field(1 / 0.07, "1 / temperature at the start", above=0, maximum=100)
+    initial_logit_scale: float | None = field(
+        None, "1 / temperature at the start; null is 10 with siglip alone, else 1 / 0.07", above=0, maximum=100
+    )
+    initial_logit_bias: float | None = field(
+        None, "learned offset of the logits at the start; null is -10 where siglip is used, else there is none"
+    )
     max_logit_scale: float = field(100.0, "the learned 1 / temperature is clamped here", above=0)
 
 
 @dataclass
-class LossConfig:
-    """The objective: a weighted sum of losses by name."""
+class InfoNCEConfig:
+    """Symmetric cross-entropy over the pairs of the global batch."""
 
-    weights: dict[str, float] = field({"infonce": 1.0}, "loss name -> weight", minimum=0)
+    weight: float = field(1.0, "weight in the sum; 0 leaves the loss out", minimum=0)
+    edits: bool = field(True, "data.edits and data.paraphrases are further text columns (NegCLIP)")
+
+
+@dataclass
+class SigLIPConfig:
+    """A yes-or-no question about every pair."""
+
+    weight: float = field(0.0, "weight in the sum; 0 leaves the loss out", minimum=0)
+    edits: bool = field(True, "data.edits and data.paraphrases are further text columns")
+
+
+@dataclass
+class RecognitionConfig:
+    """Scenes against concept queries and against object queries, the binding paper's objective."""
+
+    weight: float = field(0.0, "weight in the sum; 0 leaves the loss out", minimum=0)
+    num_concepts: int = field(64, "most concept queries of a step", minimum=2)
+    num_objects: int = field(64, "most object queries of a step that are true of one of its scenes", minimum=1)
+    num_random: int = field(0, "random object queries of a step for each true one, as negatives", minimum=0)
+    num_swaps: int = field(1, "swapped objects of each scene, as negatives", minimum=0)
+    negatives: Literal["train", "all"] = field("train", "objects that may be negatives; all leaks the split")
+
+
+@dataclass
+class CKAConfig:
+    """Centred kernel alignment of the two towers over the global batch, to be maximised."""
+
+    weight: float = field(0.0, "weight in the sum; 0 leaves the loss out", minimum=0)
+    kernel: Literal["linear", "rbf"] = field("linear", "kernel of either side")
+    debiased: bool = field(True, "debiased HSIC; the biased one grows with dimension over batch size")
+    sigma: float = field(0.5, "width of the RBF kernel, in square roots of the median squared distance", above=0)
+
+
+@dataclass
+class SVDConfig:
+    """Singular values of the towers' cross-covariance."""
+
+    weight: float = field(0.0, "weight in the sum; 0 leaves the loss out", minimum=0)
+    k: int = field(3, "number of leading singular values", minimum=1)
+    alpha: float = field(1.0, "weight of the gap after the k-th, to be widened")
+    beta: float = field(0.5, "weight of the sum of the first k, to be raised")
+    effective_rank: float = field(0.0, "weight of the effective rank: positive sparsifies, negative densifies")
+    center: bool = field(True, "subtract the batch mean of either side first")
+    scale: Literal["none", "n", "spectral"] = field(
+        "spectral", "divide the singular values by nothing, the batch size, or their sum"
+    )
+
+
+@dataclass
+class ClipSVDConfig:
+    """The published sum of mean cosine and SVD terms. It has no negatives: both towers may collapse to one point."""
+
+    weight: float = field(0.0, "weight in the sum; 0 leaves the loss out", minimum=0)
+    gamma: float = field(1.0, "weight of the mean cosine of the pairs")
+    k: int = field(3, "number of leading singular values", minimum=1)
+    alpha: float = field(1.0, "weight of the gap after the k-th")
+    beta: float = field(0.5, "weight of the sum of the first k")
+
+
+@dataclass
+class HardNegativesConfig:
+    """A scene's own query and paraphrases against the edits of its caption."""
+
+    weight: float = field(0.0, "weight in the sum; 0 leaves the loss out", minimum=0)
+    form: Literal["columns", "cross_entropy", "margin"] = field(
+        "cross_entropy", "all edits as columns of all scenes, or each scene against its own"
+    )
+    margin: float = field(0.2, "cosine by which a true text should lead, for form: margin", above=0, maximum=2)
+
+
+@dataclass
+class AlignmentConfig:
+    """Mean distance of true pairs."""
+
+    weight: float = field(0.0, "weight in the sum; 0 leaves the loss out", minimum=0)
+    power: float = field(2.0, "power of the distance", above=0)
+
+
+@dataclass
+class UniformityConfig:
+    """How evenly each tower's embeddings cover the sphere."""
+
+    weight: float = field(0.0, "weight in the sum; 0 leaves the loss out", minimum=0)
+    t: float = field(2.0, "sharpness of the Gaussian potential", above=0)
+
+
+@dataclass
+class LossConfig:
+    """The objective: a weighted sum of losses, each a block of its own."""
+
+    preset: Literal["released-sparse-latents", "sparse-latents"] | None = field(
+        None, "a set of values for the other loss keys, which may still be given"
+    )
     targets: Literal["truth", "diagonal"] = field("truth", "every true pair is a positive, or only a scene's own query")
+    infonce: InfoNCEConfig = field(InfoNCEConfig, "symmetric InfoNCE")
+    siglip: SigLIPConfig = field(SigLIPConfig, "sigmoid contrastive loss")
+    recognition: RecognitionConfig = field(RecognitionConfig, "scene to concept and object queries")
+    cka: CKAConfig = field(CKAConfig, "centred kernel alignment")
+    svd: SVDConfig = field(SVDConfig, "cross-covariance spectrum")
+    clip_svd: ClipSVDConfig = field(ClipSVDConfig, "mean cosine and spectrum, as published")
+    hard_negatives: HardNegativesConfig = field(HardNegativesConfig, "edits of a scene's own caption")
+    alignment: AlignmentConfig = field(AlignmentConfig, "distance of true pairs")
+    uniformity: UniformityConfig = field(UniformityConfig, "spread of each tower")
 
 
 @dataclass
@@ -151,7 +259,17 @@ class TrainerConfig:
     devices: int = field(1, "processes on this node", identity=False, minimum=1)
     nodes: int = field(1, "nodes", identity=False, minimum=1)
     threads: int = field(2, "threads of a process on a CPU (set, never inherited)", identity=False, minimum=1)
-    compile: bool = field(False, "torch.compile the towers", identity=False)
+    chunks: int = field(
+        1,
+        "parts in which a process embeds its share of a batch, to save memory; one exact step",
+        identity=False,
+        minimum=1,
+    )
+    share_identical: bool = field(True, "embed a text that occurs several times in a process's batch once")
+    compile: bool = field(False, "torch.compile towers and losses", identity=False)
+    activation_checkpointing: bool = field(
+        False, "compute activations anew in the backward pass, to save memory", identity=False
+    )
     timeout: float = field(600, "seconds a process waits for the others", identity=False, above=0, maximum=86400)
     checkpoint_seconds: float = field(
         60, "time between checkpoints (more where saving would take over 5% of the time)", identity=False, minimum=0
@@ -200,12 +318,30 @@ class Config:
     logging: LoggingConfig = field(LoggingConfig, "the logging")
 
 
-LOSS_NAMES = ("infonce",)  # the keys of dualenc.losses.LOSSES, known here without importing torch; a test compares
+LOSS_NAMES = tuple(item.name for item in fields(LossConfig) if is_dataclass(item.default_factory))
+"""The keys of dualenc.losses.LOSSES, known here without importing torch; a test compares."""
+
+LOSS_PRESETS: dict[str, dict[str, Any]] = {
+    # Kyimpopkin (2025): alpha * gap + beta * magnitude - gamma * mean cosine, on pooled features, neither centred nor
+    # scaled, and nothing that keeps the towers from collapsing.
+    "released-sparse-latents": {
+        "infonce": {"weight": 0.0},
+        "clip_svd": {"weight": 1.0, "gamma": 1.0, "k": 3, "alpha": 1.0, "beta": 0.5},
+    },
+    # The same terms where they mean the same at any batch size and cannot collapse: beside InfoNCE's negatives, on a
+    # centred spectrum that is divided by its sum.
+    "sparse-latents": {
+        "infonce": {"weight": 1.0},
+        "svd": {"weight": 1.0, "k": 3, "alpha": 1.0, "beta": 0.5, "center": True, "scale": "spectral"},
+    },
+}
 
 
 def load(path: str | Path | None, overrides: list[str]) -> Config:
     """The checked and resolved config: defaults, then the file, then `key=value`s, presets filled in."""
     config = configs.load(Config, path, overrides)
+    if config.loss.preset is not None:
+        config = configs.load(Config, path, overrides, defaults={"loss": LOSS_PRESETS[config.loss.preset]})
     _resolve(config)
     _check(config)
     return config
@@ -218,6 +354,11 @@ def _resolve(config: Config) -> None:
         tower.width = tower.width or preset["width"]
         tower.depth = tower.depth or preset["depth"]
         tower.heads = tower.heads or preset["heads"]
+    siglip = config.loss.siglip.weight > 0
+    if config.model.initial_logit_scale is None:
+        config.model.initial_logit_scale = 10.0 if siglip and not config.loss.infonce.weight else 1 / 0.07
+    if config.model.initial_logit_bias is None and siglip:
+        config.model.initial_logit_bias = -10.0
     if config.data.kind == "symbolic":
         if config.data.coverage is not None:
             config.data.symbolic.coverage = config.data.coverage
@@ -258,11 +399,8 @@ def _check(config: Config) -> None:
         )
     if data.kind == "symbolic" and model.scene.kind == "vision":
         raise InputError("model.scene.kind: symbolic scenes have no pictures; use model.scene.kind=symbolic")
-    if not any(config.loss.weights.values()):
-        raise InputError("loss.weights: every weight is 0; give one loss a positive weight")
-    for name in config.loss.weights:
-        if name not in LOSS_NAMES:
-            raise InputError(f"loss.weights.{name}: unknown loss; use some of {', '.join(LOSS_NAMES)}")
+    _check_losses(config)
+    assert model.initial_logit_scale is not None
     if model.initial_logit_scale > model.max_logit_scale:
         raise InputError("model.initial_logit_scale: above model.max_logit_scale; lower it")
     if data.kind == "symbolic" and data.symbolic.collision_rate:
@@ -270,6 +408,58 @@ def _check(config: Config) -> None:
     world = config.trainer.devices * config.trainer.nodes
     if config.trainer.batch_size % world:
         raise InputError(f"trainer.batch_size: {config.trainer.batch_size} does not divide into {world} processes")
+
+
+def _check_losses(config: Config) -> None:
+    loss, batch = config.loss, config.trainer.batch_size
+    used = used_losses(loss)
+    if not used:
+        raise InputError(f"loss: every weight is 0; give one of {', '.join(LOSS_NAMES)} a positive weight")
+    if "cka" in used and loss.cka.debiased and batch < 4:
+        raise InputError(f"loss.cka.debiased: needs trainer.batch_size of at least 4, got {batch}")
+    for name in ("svd", "clip_svd"):
+        most = min(batch, config.model.output_dim or batch) - 1
+        if name in used and getattr(loss, name).k > most:
+            raise InputError(
+                f"loss.{name}.k: {getattr(loss, name).k} singular values and the one after them do not exist; use at "
+                f"most {most}, one below the smaller of trainer.batch_size and model.output_dim"
+            )
+    if "siglip" not in used and config.model.initial_logit_bias is not None:
+        raise InputError("model.initial_logit_bias: only siglip reads it; set loss.siglip.weight or leave it out")
+    if "hard_negatives" in used and not config.data.edits:
+        raise InputError("loss.hard_negatives: needs edits of captions; set data.edits, e.g. [swap]")
+
+
+def used_losses(loss: LossConfig) -> dict[str, Any]:
+    """The blocks of the losses with a positive weight, by name."""
+    return {name: block for name in LOSS_NAMES if (block := getattr(loss, name)).weight > 0}
+
+
+def loss_terms(loss: LossConfig) -> dict[str, tuple[float, dict[str, Any]]]:
+    """Weight and options of every loss in use, as `dualenc.losses.total_loss` takes them."""
+    options = {name: configs.plain_dict(block) for name, block in used_losses(loss).items()}
+    return {name: (block.pop("weight"), block) for name, block in options.items()}
+
+
+def notes(config: Config) -> list[str]:
+    """Lines about settings that have no effect or are dangerous, to print before the run (law 8)."""
+    data, used, lines = config.data, used_losses(config.loss), []
+    reads_edits = "hard_negatives" in used or any(used[name].edits for name in ("infonce", "siglip") if name in used)
+    for key, given in (("data.edits", data.edits), ("data.paraphrases", data.paraphrases)):
+        if given and not reads_edits:
+            lines.append(
+                f"note: {key} has no effect: no loss in use reads further texts (infonce, siglip, hard_negatives)"
+            )
+    if "recognition" in used and config.loss.recognition.negatives == "all":
+        lines.append(
+            "warning: loss.recognition.negatives=all shows held-out objects as negatives while training: results on "
+            "ood are not those of a clean split"
+        )
+    if not {"infonce", "siglip", "recognition", "uniformity"} & used.keys():
+        lines.append(f"warning: nothing in {', '.join(used)} keeps the towers from collapsing to one point")
+    if config.loss.targets == "diagonal" and not {"infonce", "siglip", "hard_negatives", "alignment"} & used.keys():
+        lines.append("note: loss.targets has no effect: no loss in use reads pairs")
+    return lines
 
 
 def check_batch_holds_pairs(batch_size: int) -> None:
@@ -293,7 +483,10 @@ def _check_data(data: DataConfig) -> None:
 
 def identity(config: Config, dataset_hash: str) -> dict[str, Any]:
     """What the run's result depends on, as plain values: the hash of it names the run folder."""
-    fields = configs.identity_dict(config)
+    values = configs.identity_dict(config)
     if config.data.kind == "shards":
-        del fields["data"]["symbolic"]
-    return {"version": CONFIG_VERSION, "dataset": dataset_hash, **fields}
+        del values["data"]["symbolic"]
+    for name in set(LOSS_NAMES) - used_losses(config.loss).keys():
+        del values["loss"][name]
+    del values["loss"]["preset"]
+    return {"version": CONFIG_VERSION, "dataset": dataset_hash, **values}

@@ -66,16 +66,25 @@ def field(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def load(cls: type[T], path: Path | str | None, overrides: Sequence[str] = ()) -> T:
+def load(
+    cls: type[T],
+    path: Path | str | None,
+    overrides: Sequence[str] = (),
+    *,
+    defaults: Mapping[str, Any] | None = None,
+) -> T:
     """An instance of the dataclass tree `cls`: defaults, then the YAML file's base, the file, `key=value`s.
 
-    A file or `key={...}` replaces a mapping with free keys as a whole; `key.name=value` sets one entry.
+    `defaults` come before the file, over the tree's own. A file or `key={...}` replaces a mapping with free keys as a
+    whole; `key.name=value` sets one entry.
 
     Raises:
         InputError: unreadable file, unknown key, wrong type, number out of range, text that its pattern does not
             admit, `${...}` (a config means the same everywhere); one line with key and fix.
     """
     config = OmegaConf.structured(cls)
+    if defaults is not None:
+        _merge(config, cls, defaults, "", root=cls)
     if path is not None:
         for layer in _read_layers(Path(path)):
             _merge(config, cls, layer, "", root=cls)

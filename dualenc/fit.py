@@ -37,9 +37,10 @@ def main(argv: list[str]) -> int:
     config = configuration.load(argv[0], overrides)
     probe_folder(Path(config.run.dir))
     data, dataset_hash = open_data(config.data, config.model, batch_size=config.trainer.batch_size)
-    note = configuration.round_up(config)
-    if note and rank == 0:
-        print(note, file=sys.stderr)
+    rounded = configuration.round_up(config)
+    if rank == 0:
+        for note in [*configuration.notes(config), *([rounded] if rounded else [])]:
+            print(note, file=sys.stderr)
     run = RunFolder.of(config, dataset_hash)
     if not run.summary.exists():
         _check_hardware(config)

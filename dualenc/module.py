@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from dualenc.config import LossConfig, OptimConfig
+from dualenc.config import LossConfig, OptimConfig, loss_terms
 from dualenc.data import TrainBatch
 from dualenc.errors import InputError
 from dualenc.losses import LossInputs, total_loss
@@ -86,7 +86,7 @@ class DualEncoderModule(pl.LightningModule):
             undecided=batch.undecided if exact else None,
             extra_undecided=batch.extra_undecided if exact else None,
         )
-        return total_loss(inputs, {name: weight for name, weight in self.loss.weights.items() if weight})
+        return total_loss(inputs, loss_terms(self.loss))
 
     def learning_rate(self, samples: int) -> float:
         """Linear warm-up, then cosine decay to `final_lr` of the peak, as a function of samples seen."""

@@ -1,6 +1,7 @@
 """Losses, exact at any world size. A new one is a function of `LossInputs` and a line in `LOSSES`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,19 +17,22 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def total_loss(inputs: LossInputs, weights: Mapping[str, float]) -> tuple[Float[Tensor, ""], Report]:
-    """The weighted sum of the losses named in ``weights``, and a report of its parts.
+def total_loss(
+    inputs: LossInputs, terms: Mapping[str, tuple[float, Mapping[str, Any]]]
+) -> tuple[Float[Tensor, ""], Report]:
+    """The weighted sum of losses, and a report of its parts.
 
-    The report holds each unweighted loss under its name and what it reports itself under ``name/...``. Raises
-    ValueError for a name that is not in :data:`LOSSES`, or no name at all.
+    ``terms`` holds each loss's weight and options by name. The report holds each unweighted loss under its name and
+    what it reports itself under ``name/...``. Raises ValueError for a name that is not in :data:`LOSSES`, or no name.
     """
-    unknown = weights.keys() - LOSSES.keys()
-    if unknown or not weights:
-        raise ValueError(f"losses must name some of {sorted(LOSSES)}, got {sorted(weights)}")
-    total = torch.zeros((), device=inputs.scene.device)
+    unknown = terms.keys() - LOSSES.keys()
+    if unknown or not terms:
+        raise ValueError(f"losses must be some of {sorted(LOSSES)}, got {sorted(terms)}")
+    # Temperature and bias get a gradient, if only zero, from every objective: DDP waits for all parameters.
+    total = 0.0 * (torch.as_tensor(inputs.logit_scale) + torch.as_tensor(inputs.logit_bias)).to(inputs.scene.device)
     report: Report = {}
-    for name, weight in weights.items():
-        loss, details = LOSSES[name](inputs)
+    for name, (weight, options) in terms.items():
+        loss, details = LOSSES[name](inputs, **options)
         total = total + weight * loss
         report |= {name: loss.detach()} | {f"{name}/{key}": value for key, value in details.items()}
     return total, report

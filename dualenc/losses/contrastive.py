@@ -4,6 +4,8 @@ Radford et al. (2021), arXiv 2103.00020, figure 3, is the case where only the di
 over several true entries is the L_out loss of Khosla et al. (2020), arXiv 2004.11362, equation 2.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
@@ -39,7 +41,7 @@ def info_nce(
 
     ``undecided`` and ``extra_undecided``, of the shapes of the targets, say which pairs are neither true nor false (a
     relation inside its margin): they are left out, as if the column were not there for that row, nor the row for that
-    column. None is no such pair, and has to be so on all ranks or on none.
+    column. None is no such pair.
 
     The value is that of the global batch on every rank; averaging gradients over ranks gives the gradient of one
     process on the whole batch. Computed in float32 (float64 for such inputs), under autocast too.
@@ -62,8 +64,10 @@ def info_nce(
     return loss
 
 
-def infonce_loss(inputs: LossInputs) -> tuple[Float[Tensor, ""], Report]:
-    """:func:`info_nce` for the registry; reports the two directions."""
+def infonce_loss(inputs: LossInputs, *, edits: bool = True) -> tuple[Float[Tensor, ""], Report]:
+    """:func:`info_nce` for the registry, with the extra columns or without; reports the two directions."""
+    if not edits:
+        inputs = replace(inputs, extra=None, extra_targets=None, extra_undecided=None)
     scene, query, extra, group = inputs.scene, inputs.query, inputs.extra, inputs.group
     with torch.autocast(scene.device.type, enabled=False):
         dtype = torch.promote_types(scene.dtype, torch.float32)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 
 class DualEncoder(nn.Module):
-    """A scene tower and a query tower into one space, compared by cosine similarity times a learnable scale.
+    """A scene tower and a query tower into one space, compared by cosine similarity times a learnable scale, plus a
+    learnable offset where ``initial_logit_bias`` is given.
 
     A tower is any module with an ``output_dim`` that maps a batch to [n, output_dim]; the two may be of any kind.
 
@@ -23,6 +24,7 @@ class DualEncoder(nn.Module):
         *,
         initial_logit_scale: float = 1 / 0.07,
         max_logit_scale: float = 100.0,
+        initial_logit_bias: float | None = None,
     ) -> None:
         super().__init__()
         if scene_tower.output_dim != query_tower.output_dim:
@@ -34,6 +36,8 @@ class DualEncoder(nn.Module):
         self.query_tower = query_tower
         self.max_logit_scale = max_logit_scale
         self.log_logit_scale = nn.Parameter(torch.tensor(math.log(initial_logit_scale)))
+        # Only a sigmoid loss has a use for an offset: a softmax does not see it.
+        self.logit_bias = None if initial_logit_bias is None else nn.Parameter(torch.tensor(initial_logit_bias))
 
     @property
     def logit_scale(self) -> Float[Tensor, ""]:

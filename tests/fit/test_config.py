@@ -1,5 +1,6 @@
 """The config tree: every leaf has its class, every shipped config loads, and the hash is a function of identity."""
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from fit_commands import ROOT
 
 from dualenc import config as configuration
 from dualenc import configs
-from dualenc.config import LOSS_NAMES, Config, identity
+from dualenc.config import LOSS_NAMES, Config, LossConfig, identity, used_losses
 from dualenc.errors import InputError
 
 NOT_IDENTITY = {
@@ -23,7 +24,9 @@ NOT_IDENTITY = {
     "trainer.devices",
     "trainer.nodes",
     "trainer.threads",
+    "trainer.chunks",
     "trainer.compile",
+    "trainer.activation_checkpointing",
     "trainer.timeout",
     "trainer.checkpoint_seconds",
     "eval.batch_size",
@@ -53,8 +56,22 @@ IDENTITY = {
         for tower in ("scene", "query")
         for name in ("kind", "width", "depth", "heads", "mlp_ratio", "readout", "dropout")
     ),
-    "loss.weights",
+    "model.initial_logit_bias",
+    "data.paraphrases",
+    "loss.preset",
     "loss.targets",
+    *(f"loss.{name}.weight" for name in LOSS_NAMES),
+    "loss.infonce.edits",
+    "loss.siglip.edits",
+    *(f"loss.recognition.{name}" for name in ("num_concepts", "num_objects", "num_random", "num_swaps", "negatives")),
+    *(f"loss.cka.{name}" for name in ("kernel", "debiased", "sigma")),
+    *(f"loss.svd.{name}" for name in ("k", "alpha", "beta", "effective_rank", "center", "scale")),
+    *(f"loss.clip_svd.{name}" for name in ("gamma", "k", "alpha", "beta")),
+    "loss.hard_negatives.form",
+    "loss.hard_negatives.margin",
+    "loss.alignment.power",
+    "loss.uniformity.t",
+    "trainer.share_identical",
     *(f"optim.{name}" for name in ("lr", "weight_decay", "betas", "warmup", "final_lr", "clip")),
     "trainer.max_samples",
     "trainer.batch_size",
@@ -112,10 +129,54 @@ def test_presets_fill_in_what_is_left_open() -> None:
     assert shards().model.scene.width == 512
 
 
-def test_loss_names_are_those_of_the_registry() -> None:
+def test_losses_of_the_config_are_those_of_the_registry_with_the_same_options() -> None:
     from dualenc.losses import LOSSES
 
     assert tuple(LOSSES) == LOSS_NAMES
+    for name, loss in LOSSES.items():
+        options = {key: p.default for key, p in signature(loss).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        block = configs.plain_dict(getattr(LossConfig(), name))
+        assert {name: value for name, value in block.items() if name != "weight"} == options
+
+
+def test_losses_that_are_not_used_do_not_change_the_hash() -> None:
+    assert digest(shards("loss.svd.k=5", "loss.cka.kernel=rbf")) == digest(shards())
+    assert digest(shards("loss.svd.weight=1", "loss.svd.k=5")) != digest(shards("loss.svd.weight=1"))
+
+
+def test_a_preset_stands_behind_the_file_and_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("loss: {preset: released-sparse-latents, clip_svd: {k: 4}}\ndata: {path: d}")
+    config = configuration.load(tmp_path / "c.yaml", ["loss.clip_svd.beta=0.7"])
+    used = used_losses(config.loss)
+    assert list(used) == ["clip_svd"]
+    assert (used["clip_svd"].k, used["clip_svd"].alpha, used["clip_svd"].beta) == (4, 1.0, 0.7)
+    written = shards("loss.infonce.weight=0", "loss.clip_svd.weight=1", "loss.clip_svd.k=4", "loss.clip_svd.beta=0.7")
+    assert digest(written) == digest(config)  # what counts is the values, not how they were said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["loss.infonce.weight=0", "loss.svd.weight=1", "data.edits=[]"], "nothing in svd keeps the towers"),
+        (["loss.infonce.weight=0", "loss.siglip.weight=1", "loss.siglip.edits=false"], "data.edits has no effect"),
+        (["loss.recognition.weight=1", "loss.recognition.negatives=all"], "loss.recognition.negatives=all shows"),
+        (
+            ["loss.infonce.weight=0", "loss.uniformity.weight=1", "data.edits=[]", "loss.targets=diagonal"],
+            "loss.targets",
+        ),
+    ],
+)
+def test_what_has_no_effect_or_is_dangerous_is_said(overrides: list[str], said: str) -> None:
+    (line,) = configuration.notes(shards(*overrides))
+    assert said in line
+    assert configuration.notes(shards()) == []
+
+
+def test_siglip_starts_at_its_own_temperature_and_bias() -> None:
+    alone = shards("loss.siglip.weight=1", "loss.infonce.weight=0").model
+    assert (alone.initial_logit_scale, alone.initial_logit_bias) == (10.0, -10.0)
+    assert shards("loss.siglip.weight=1").model.initial_logit_scale == 1 / 0.07
+    assert shards().model.initial_logit_bias is None
 
 
 def test_help_shows_every_key() -> None:

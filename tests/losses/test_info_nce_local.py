@@ -95,7 +95,7 @@ def test_total_is_the_weighted_sum_of_named_losses(monkeypatch):
     scene, query = embeddings(4, 4)
     inputs = LossInputs(scene=scene, query=query, logit_scale=10.0)
     monkeypatch.setitem(LOSSES, "drift", lambda x: (x.scene.mean(), {"norm": x.scene.norm()}))
-    total, report = total_loss(inputs, {"infonce": 2.0, "drift": -0.5})
+    total, report = total_loss(inputs, {"infonce": (2.0, {}), "drift": (-0.5, {})})
     value = info_nce(scene, query, logit_scale=10.0)
     torch.testing.assert_close(total, 2 * value - 0.5 * scene.mean())
     assert report["infonce"] == value
