@@ -1,26 +1,19 @@
 """InfoNCE over real gloo processes under DDP, against one process that loops over the rows of the global batch."""
 
 import contextlib
-import os
-import time
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from gloo import DTYPES, WORLD_SIZES, DistributedDataParallel, broken_backward, check
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from dualenc.losses import collectives, info_nce
 
 INPUT_DIM, HIDDEN, DIM = 5, 8, 6
 ROWS = 16
 """Rows per rank: enough for a [rows, rows] tensor to outweigh all that a rank may send."""
-WORLD_SIZES = (1, 2, 4)
-DTYPES = (torch.float64, torch.float32)
 EXTRA = (3, 0, 5, 1)
 """Extra columns of each rank; rank 1 has none."""
 CASES = (
@@ -40,7 +33,6 @@ CASES = (
 )
 WITHOUT_TERMS = ("nothing_true", "everything_true", "undecided_everywhere")
 WITH_EXTRA = ("everything", "large_scale", "undecided")
-SECONDS = 200
 
 
 class Pair(nn.Module):
@@ -114,7 +106,7 @@ def naive_direction(logits: Tensor, true: Tensor, kept: Tensor) -> Tensor:
     return torch.stack(terms).mean() if terms else 0 * logits.sum()
 
 
-def distributed(case: str, dtype: torch.dtype, group: dist.ProcessGroup | None) -> dict[str, Tensor]:
+def distributed(group: dist.ProcessGroup | None, case: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """Loss and DDP's gradients on this rank."""
     world, rank = dist.get_world_size(group), dist.get_rank(group)
     batch = make_batch(case, world, dtype)
@@ -152,35 +144,6 @@ def _as_given(pairs: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return queries, padded.flatten(1)
 
 
-def check(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """The tolerances of float64, or of float32 by norm and by largest element."""
-    assert actual.keys() == expected.keys()
-    for name, wanted in expected.items():
-        got = actual[name]
-        assert got.dtype == wanted.dtype, name
-        if wanted.dtype == torch.float64:
-            torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12, msg=lambda text: f"{name}: {text}")  # noqa: B023
-        else:
-            assert (got - wanted).norm() <= 1e-5 * wanted.norm(), name
-            assert (got - wanted).abs().max() <= 1e-6 * wanted.abs().max(), name
-
-
-@contextlib.contextmanager
-def broken_backward(function: type[torch.autograd.Function]):
-    """The usual mistake: each rank keeps its own gradient and nothing is summed, so a factor W is missing."""
-
-    def backward(ctx, grad):
-        if function is collectives._AllReduceSum:
-            return grad, None
-        return grad.chunk(dist.get_world_size(ctx.group))[dist.get_rank(ctx.group)], None
-
-    correct, function.backward = function.backward, staticmethod(backward)
-    try:
-        yield
-    finally:
-        function.backward = staticmethod(correct)
-
-
 @contextlib.contextmanager
 def largest_message(sizes: list[int]):
     """Records how many elements each collective of the loss leaves on a rank."""
@@ -201,93 +164,65 @@ def largest_message(sizes: list[int]):
         dist.all_reduce, collectives._all_gather = reduce, collect
 
 
-def run_cases(group: dist.ProcessGroup | None) -> dict[str, dict[str, Tensor]]:
-    results = {f"{case}/{dtype}": distributed(case, dtype, group) for case in CASES for dtype in DTYPES}
-    for function in (collectives._AllReduceSum, collectives._Gather):
-        with broken_backward(function):
-            results[f"broken{function.__name__}"] = distributed("everything", torch.float64, group)
-    sizes: list[int] = []
+def distributed_broken(group: dist.ProcessGroup | None, name: str) -> dict[str, Tensor]:
+    with broken_backward(getattr(collectives, name)):
+        return distributed(group, "everything", torch.float64)
+
+
+def sizes_of_messages(group: dist.ProcessGroup | None) -> list[int]:
+    sizes: list[int] = [0]
     with largest_message(sizes):
-        distributed("everything", torch.float32, group)
-    results["sizes"] = {"numel": torch.tensor([0, *sizes])}
+        distributed(group, "everything", torch.float32)
+    return sizes
+
+
+def refuses_unequal_rows(group: dist.ProcessGroup | None) -> bool:
     rows = torch.eye(4)[: 2 + dist.get_rank(group) % 2]
     try:
         info_nce(rows, rows, logit_scale=10.0, group=group)
-        refused = False
     except ValueError as error:
-        refused = "same number of rows on every rank, got [2, 3" in str(error)
-    return results | {"unequal_rows": {"refused": torch.tensor(refused)}}
+        return "same number of rows on every rank, got [2, 3" in str(error)
+    return False
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    """All cases in the group of everyone, and in groups of the first ranks."""
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    store = dist.TCPStore("127.0.0.1", port, is_master=False)
-    timeout = timedelta(seconds=SECONDS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=max(WORLD_SIZES), timeout=timeout)
-    for world in WORLD_SIZES:
-        group = None if world == max(WORLD_SIZES) else dist.new_group(list(range(world)), timeout=timeout)
-        if rank < world:
-            torch.save(run_cases(group), Path(folder) / f"{world}-{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Results of every world size on each rank, from one start of the processes."""
-    folder = tmp_path_factory.mktemp("ranks")
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    processes = mp.spawn(worker, args=(store.port, str(folder)), nprocs=max(WORLD_SIZES), join=False)
-    deadline = time.monotonic() + SECONDS
-    try:
-        while not processes.join(timeout=max(0.0, deadline - time.monotonic())):
-            assert time.monotonic() < deadline, f"the processes did not end within {SECONDS} s"
-    finally:
-        for process in processes.processes:
-            process.kill()
-    return folder
-
-
-@pytest.fixture(scope="module", params=WORLD_SIZES, ids="W={}".format)
-def ranks(request, folder) -> list[dict[str, dict[str, Tensor]]]:
-    """Every case's result, rank by rank."""
-    return [torch.load(folder / f"{request.param}-{rank}.pt", weights_only=True) for rank in range(request.param)]
-
-
+@pytest.mark.parametrize("world", WORLD_SIZES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES)
-def test_equals_one_process_on_the_global_batch(ranks, case, dtype):
-    expected = reference(case, len(ranks), dtype)
-    for rank in ranks:
-        check(rank[f"{case}/{dtype}"], expected)
+def test_equals_one_process_on_the_global_batch(workers, case, dtype, world):
+    expected = reference(case, world, dtype)
+    for rank in workers.run(distributed, case, dtype, world=world):
+        check(rank, expected)
 
 
+@pytest.mark.parametrize("world", WORLD_SIZES)
 @pytest.mark.parametrize("case", WITHOUT_TERMS)
-def test_nothing_to_learn_is_zero_not_nan(ranks, case):
-    for rank in ranks:
-        assert all((value == 0).all() for value in rank[f"{case}/torch.float32"].values())
+def test_nothing_to_learn_is_zero_not_nan(workers, case, world):
+    for rank in workers.run(distributed, case, torch.float32, world=world):
+        assert all((value == 0).all() for value in rank.values())
 
 
-@pytest.mark.parametrize("broken", ["broken_AllReduceSum", "broken_Gather"])
-def test_a_missing_factor_of_world_size_is_noticed(ranks, broken):
-    expected = reference("everything", len(ranks), torch.float64)
-    if len(ranks) == 1:
-        check(ranks[0][broken], expected)
+@pytest.mark.parametrize("world", WORLD_SIZES)
+@pytest.mark.parametrize("name", ["_AllReduceSum", "_Gather"])
+def test_a_missing_factor_of_world_size_is_noticed(workers, name, world):
+    expected = reference("everything", world, torch.float64)
+    ranks = workers.run(distributed_broken, name, world=world)
+    if world == 1:
+        check(ranks[0], expected)
     else:
         with pytest.raises(AssertionError):
-            check(ranks[0][broken], expected)
+            check(ranks[0], expected)
 
 
-def test_nothing_of_the_size_of_all_pairs_is_exchanged(ranks):
-    num_rows, num_extra = ROWS * len(ranks), max(EXTRA[: len(ranks)])
-    num_columns = num_rows + sum(EXTRA[: len(ranks)])
-    largest = max(int(rank["sizes"]["numel"].max()) for rank in ranks)
-    expected = max((num_rows + num_extra * len(ranks)) * DIM, 2 * num_columns + 1)
-    assert largest == (0 if len(ranks) == 1 else expected)
-    assert expected < num_rows**2 or len(ranks) == 1
+@pytest.mark.parametrize("world", WORLD_SIZES)
+def test_nothing_of_the_size_of_all_pairs_is_exchanged(workers, world):
+    num_rows, num_extra = ROWS * world, max(EXTRA[:world])
+    num_columns = num_rows + sum(EXTRA[:world])
+    largest = max(max(sizes) for sizes in workers.run(sizes_of_messages, world=world))
+    expected = max((num_rows + num_extra * world) * DIM, 2 * num_columns + 1)
+    assert largest == (0 if world == 1 else expected)
+    assert expected < num_rows**2 or world == 1
 
 
-def test_unequal_rows_are_refused_on_every_rank(ranks):
-    assert all(rank["unequal_rows"]["refused"] == (len(ranks) > 1) for rank in ranks)
+@pytest.mark.parametrize("world", WORLD_SIZES)
+def test_unequal_rows_are_refused_on_every_rank(workers, world):
+    assert workers.run(refuses_unequal_rows, world=world) == [world > 1] * world
