@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,16 @@ class SplitResult:
     confusion: dict[str, np.ndarray]
 
 
+class Pairs(NamedTuple):
+    """Scenes [n, d] and one true query each, queries [n, d]; true, undecided bool [n, n]: what is so of scene i and
+    query j."""
+
+    scenes: Tensor
+    queries: Tensor
+    true: Tensor
+    undecided: Tensor
+
+
 class Evaluator:
     """Evaluates a `DualEncoder` on the splits of a source.
 
@@ -71,6 +81,29 @@ class Evaluator:
                 if number:
                     results[split] = self._split(split, number, concepts, objects, num_worst)
             return results
+        finally:
+            self.model.train(was_training)
+
+    @torch.no_grad()
+    def pairs(self, split: str, *, num_scenes: int) -> "Pairs":
+        """Embeddings of the first scenes of a split and of one true query each: the caption, or, where the query tower
+        reads none, the first object's query."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            number = min(num_scenes, self.source.num_samples(split))
+            batches = [self.source.eval_batch(split, *span) for span in spans(number, self.batch_size)]
+            scenes = Scenes.concatenate([batch.scenes for batch in batches])
+            embeddings = torch.cat([self._scenes(batch.inputs) for batch in batches])
+            if batches[0].texts is None:
+                forms = Grammar(self.source.space).object_forms(scenes.objects[:, :1])
+                queries = self._queries(self.source.coder.objects(scenes.objects[:, 0]))
+            else:
+                texts = [batch.texts for batch in batches if batch.texts is not None]
+                forms = np.concatenate([text.forms for text in texts])
+                queries = torch.cat([self._queries(text.captions) for text in texts])
+            true, neither = (torch.as_tensor(judge(forms, scenes), device=self.device) for judge in (truth, undecided))
+            return Pairs(embeddings, queries, true, neither)
         finally:
             self.model.train(was_training)
 

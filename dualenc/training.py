@@ -25,14 +25,18 @@ from dualenc.callbacks import (
     BindingCallback,
     CheckpointCallback,
     CoverageCallback,
+    GeometryCallback,
     LogCallback,
+    SpectrumCallback,
+    ValPairs,
 )
 from dualenc.config import Config
 from dualenc.data import Dataset, ShardSource, Source
 from dualenc.data.datamodule import SceneDataModule
-from dualenc.evaluation import SplitResult, make_evaluator, with_prefix, worst_scenes_json
+from dualenc.evaluation import Evaluator, SplitResult, make_evaluator, with_prefix, worst_scenes_json
 from dualenc.files import atomic_path, read_json, write_json
 from dualenc.hardware import accelerator_of, device_of, set_up_torch
+from dualenc.metrics import BIN_EDGES, cosine_histograms, spectra
 from dualenc.models import DualEncoder
 from dualenc.module import DualEncoderModule
 from dualenc.processes import kill_children
@@ -127,20 +131,25 @@ def _callbacks(
 ) -> tuple[list[pl.Callback], BindingCallback]:
     """The callbacks in the order of law 7 (measure, log, checkpoint), and the one among them that selects weights."""
     record: dict[str, Any] = {}
-    every = config.logging.every
+    every, validation = config.logging.every, {"every": config.eval.every}
+
+    def evaluator() -> Evaluator:
+        return make_evaluator(config, model, source)
+
     binding = BindingCallback(
-        record,
-        make_evaluator=lambda: make_evaluator(config, model, source),
-        run=run,
-        every=config.eval.every,
-        num_scenes=config.eval.num_scenes,
+        record, make_evaluator=evaluator, run=run, num_scenes=config.eval.num_scenes, **validation
     )
+    embedded: list[pl.Callback] = []
+    if source.num_samples("val") > 1:
+        pairs = ValPairs(evaluator, config.eval.num_scenes)
+        kinds = (SpectrumCallback, GeometryCallback)
+        embedded = [kind(record, pairs=pairs, **validation) for kind in kinds]
     log = LogCallback(
         record, lines=run.metrics, every=every, progress=config.logging.progress, live=live.log if live else None
     )
     coverage = CoverageCallback(record, split=source.split, max_objects=source.max_objects, every=every)
     checkpoint = CheckpointCallback(record, run=run, seconds=config.trainer.checkpoint_seconds, stop=stop)
-    return [coverage, binding, log, checkpoint], binding
+    return [coverage, binding, *embedded, log, checkpoint], binding
 
 
 def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -188,13 +197,14 @@ def finish(
     save_weights(run.path / FINAL, model, samples=config.trainer.max_samples)
     evaluator = make_evaluator(config, model, source)
     results = evaluator.all_splits(num_worst=config.eval.worst_scenes)
+    embedded = write_embeddings(run.path, evaluator) if source.num_samples("val") > 1 else {}
     write_examples(run.path, source, results)
     summary = {
         "name": config.run.name,
         "hash": run.hash,
         "samples": config.trainer.max_samples,
         "steps": config.trainer.max_samples // config.trainer.batch_size,
-        "metrics": {**_last_coverage(run), **with_prefix(results)},
+        "metrics": {**_last_coverage(run), **with_prefix(results), **embedded},
         "best": _best(config, source, spec, model, run, best, results),
         "dataset": describe_data(source),
         "num_parameters": model.num_parameters(),
@@ -225,6 +235,24 @@ def _best(
 def _last_coverage(run: RunFolder) -> dict[str, Any]:
     rows = [row for row in run.metrics.read() if "coverage/objects_seen" in row]
     return {name: value for name, value in rows[-1].items() if name.startswith("coverage/")} if rows else {}
+
+
+_EMBEDDED = 2048  # val scenes whose embeddings' spectrum and geometry stand in the summary
+
+
+def write_embeddings(folder: Path, evaluator: Evaluator) -> dict[str, float]:
+    """Spectra and cosine histograms of val scenes and their queries, as embeddings.json; the numbers of the summary."""
+    pairs = evaluator.pairs("val", num_scenes=_EMBEDDED)
+    values = spectra(pairs.scenes, pairs.queries)
+    histograms = cosine_histograms(pairs.scenes, pairs.queries, pairs.true, undecided=pairs.undecided)
+    described = {
+        "num_scenes": len(pairs.scenes),
+        "singular_values": {name: value.tolist() for name, value in values.items()},
+        "bin_edges": BIN_EDGES.tolist(),
+        "cosines": {kind: shares.tolist() for kind, shares in histograms.items()},
+    }
+    write_json(folder / "embeddings.json", described, indent=None)
+    return SpectrumCallback.numbers(pairs) | GeometryCallback.numbers(pairs)
 
 
 def write_examples(folder: Path, source: Source, results: dict[str, SplitResult]) -> None:

@@ -18,9 +18,15 @@ from dualenc.metrics.criterion import concept_recognition as concept_recognition
 from dualenc.metrics.criterion import recognition as recognition
 from dualenc.metrics.criterion import recognition_chance as recognition_chance
 from dualenc.metrics.edits import caption_versus_edit as caption_versus_edit
+from dualenc.metrics.geometry import BIN_EDGES as BIN_EDGES
+from dualenc.metrics.geometry import HISTOGRAMS as HISTOGRAMS
+from dualenc.metrics.geometry import cosine_histograms as cosine_histograms
+from dualenc.metrics.geometry import geometry_report as geometry_report
 from dualenc.metrics.intervals import object_bootstrap as object_bootstrap
 from dualenc.metrics.minimal_pairs import minimal_pairs as minimal_pairs
 from dualenc.metrics.recall import retrieval as retrieval
 from dualenc.metrics.report import binding_report as binding_report
+from dualenc.metrics.spectrum import spectra as spectra
+from dualenc.metrics.spectrum import spectrum_report as spectrum_report
 from dualenc.metrics.vocabulary import VocabularyRecognition as VocabularyRecognition
 from dualenc.metrics.vocabulary import recognition_blocks as recognition_blocks
