@@ -21,10 +21,12 @@ class LossInputs:
     [k, d]: further text columns of this rank, k may differ; extra_targets [b, world * max k]: which are true of my
     scenes, rank r's in columns r * max k onwards; None is none. extra_owner [k]: my scene that each of my extra texts
     was made from. undecided, extra_undecided: of the shapes of the targets, pairs that are neither true nor false and
-    no part of a loss; None is none. Each of the four may be a `Judge`.
+    no part of a loss; None is none.
 
     concepts, objects [q, d]: this rank's share of the step's concept and object queries, q may differ; concept_targets,
     object_targets [b, world * max q]: which occur in my scenes, laid out like extra_targets.
+
+    Each of the six that say something of pairs may be a `Judge`.
 
     block: rows of a pair matrix computed at once; compile: compile such a block.
     """
@@ -40,9 +42,9 @@ class LossInputs:
     undecided: Bool[Tensor, "b columns"] | Judge | None = None
     extra_undecided: Bool[Tensor, "b extra_columns"] | Judge | None = None
     concepts: Float[Tensor, "num_concepts d"] | None = None
-    concept_targets: Bool[Tensor, "b concept_columns"] | None = None
+    concept_targets: Bool[Tensor, "b concept_columns"] | Judge | None = None
     objects: Float[Tensor, "num_objects d"] | None = None
-    object_targets: Bool[Tensor, "b object_columns"] | None = None
+    object_targets: Bool[Tensor, "b object_columns"] | Judge | None = None
     group: dist.ProcessGroup | None = None
     block: int = 1024
     compile: bool = False
