@@ -1,22 +1,31 @@
 """The one LightningModule: a dual encoder, its objective, AdamW and a schedule in samples."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float, Int
+from pytorch_lightning.strategies import ParallelStrategy
+from torch import Tensor
 
 from dualenc.config import LossConfig, OptimConfig, loss_terms
 from dualenc.data import TrainBatch
+from dualenc.divergence import not_finite, weights_not_finite
 from dualenc.errors import InputError
-from dualenc.losses import LossInputs, total_loss
+from dualenc.losses import LossInputs, Report, total_loss
+from dualenc.losses.collectives import all_reduce_max
 from dualenc.models import DualEncoder, parameter_groups
+from dualenc.replay import Encoder, backward_in_chunks
 
 
 class DualEncoderModule(pl.LightningModule):
     """Trains a `DualEncoder`; every step is a function of the weights, the batch and (seed, samples, rank).
 
     Optimisation is manual: losses are exact over the global batch, so gradients are never accumulated over steps.
+    With ``chunks`` above 1 a process embeds its share in that many parts (see `dualenc.replay`); the step is the same.
+    ``share_identical`` embeds a text that occurs several times in the share once, with one dropout mask.
     `samples` counts training samples so far, over all processes; it is the clock of schedule and logs.
     """
 
@@ -29,6 +38,8 @@ class DualEncoderModule(pl.LightningModule):
         seed: int,
         batch_size: int,
         max_samples: int,
+        chunks: int = 1,
+        share_identical: bool = True,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -36,12 +47,14 @@ class DualEncoderModule(pl.LightningModule):
         self.model = model
         self.loss, self.optim, self.seed = loss, optim, seed
         self.batch_size, self.max_samples = batch_size, max_samples
+        self.chunks, self.share_identical, self.compiles = chunks, share_identical, compile
         self.samples = 0
         # A list hides the compiled towers from the module tree: weights keep their names whether compiled or not.
-        self._compiled = [torch.compile(model)] if compile else [model]
+        self._encoder: list[Encoder] = [torch.compile(model) if compile else model]  # type: ignore[list-item]
 
-    def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, torch.Tensor]:
-        """One optimiser step; returns numbers to log."""
+    def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, Tensor]:
+        """One optimiser step; returns numbers to log. InputError where loss or gradient is not finite, on all ranks and
+        before any weight has changed."""
         if batch.position != self.samples:
             raise RuntimeError(f"a batch of position {batch.position} came at {self.samples} samples: a defect of ours")
         # Reseeding makes dropout a function of the position, so a resumed run draws what the uninterrupted one drew.
@@ -51,42 +64,48 @@ class DualEncoderModule(pl.LightningModule):
         rate = self.learning_rate(self.samples)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, report = self._objective(batch)
         optimizer.zero_grad(set_to_none=True)
-        self.manual_backward(loss)
-        limit = self.optim.clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        if not torch.isfinite(loss + norm):
+        loss, report = self._forward_backward(batch)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip or math.inf)
+        if all_reduce_max((~torch.isfinite(loss + norm)).int()):
             raise InputError(
-                f"the training diverged after {self.samples} samples: loss {loss.item():g}, gradient norm "
-                f"{norm.item():g}; lower optim.lr and train anew"
+                f"the training diverged at step {self.samples // self.batch_size + 1} (after {self.samples} samples): "
+                f"loss {loss.item():g}, gradient norm {norm.item():g}; not finite: {not_finite(self.model, batch)}; "
+                "no weight was changed and the last checkpoint is kept; lower optim.lr and train anew"
             )
         optimizer.step()
         self.model.clamp_()
         self.samples += self.batch_size
         scale = self.model.logit_scale.detach()
-        numbers = {"loss": loss.detach(), "grad_norm": norm, "temperature": 1 / scale, "lr": torch.tensor(rate)}
+        numbers = {"loss": loss, "grad_norm": norm, "temperature": 1 / scale, "lr": torch.tensor(rate)}
         return {f"train/{name}": value for name, value in {**numbers, **report}.items()}
 
-    def _objective(self, batch: TrainBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        num_extra = len(batch.extra)
-        queries = _joined(batch.queries, batch.extra) if num_extra else batch.queries
-        # A text that occurs several times is embedded once (and shares one dropout mask).
-        distinct, rows = torch.unique(queries, dim=0, return_inverse=True)
-        scene, query, scale = self._compiled[0](batch.scenes, distinct)
-        query = query[rows]
-        exact = self.loss.targets == "truth"
-        inputs = LossInputs(
-            scene=scene,
-            query=query[: len(scene)],
-            logit_scale=scale,
-            targets=batch.targets if exact else None,
-            extra=query[len(scene) :],
-            extra_targets=batch.extra_targets if exact else None,
-            undecided=batch.undecided if exact else None,
-            extra_undecided=batch.extra_undecided if exact else None,
+    def _forward_backward(self, batch: TrainBatch) -> tuple[Float[Tensor, ""], Report]:
+        """Loss and report of the global batch; leaves the gradients, averaged over processes, in the weights."""
+        encoder, model = self._encoder[0], self.model
+        objective = BatchObjective(batch, self.loss, share_identical=self.share_identical, compile=self.compiles)
+        parameters = [model.logit_scale] + ([] if model.logit_bias is None else [model.logit_bias])
+        if self.chunks == 1:
+            scene, query = encoder.encode_scenes(batch.scenes), encoder.encode_queries(objective.texts)
+            loss, report = objective(scene, query, *parameters)
+            self.manual_backward(loss)
+            return loss.detach(), report
+        return backward_in_chunks(
+            encoder,
+            batch.scenes,
+            objective.texts,
+            loss_parameters=parameters,
+            chunks=self.chunks,
+            objective=objective,
+            backward=self._backward,
         )
-        return total_loss(inputs, loss_terms(self.loss))
+
+    def _backward(self, scalar: Float[Tensor, ""], last: bool) -> None:
+        """Lightning hands DDP the gradients at the end of a `manual_backward`, unless it is told to wait."""
+        strategy = self.trainer.strategy
+        wait = not last and isinstance(strategy, ParallelStrategy)
+        with strategy.block_backward_sync() if wait else nullcontext():  # type: ignore[attr-defined]
+            self.manual_backward(scalar)
 
     def learning_rate(self, samples: int) -> float:
         """Linear warm-up, then cosine decay to `final_lr` of the peak, as a function of samples seen."""
@@ -103,7 +122,12 @@ class DualEncoderModule(pl.LightningModule):
         return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the clock."""
+        """Adds the clock. InputError where a weight is not finite: such a checkpoint must not replace a good one."""
+        if names := weights_not_finite(self.model):
+            raise InputError(
+                f"the training diverged at step {self.samples // self.batch_size} (after {self.samples} samples): "
+                f"weights of {names} are not finite; the checkpoint before is kept; lower optim.lr and train anew"
+            )
         checkpoint["samples"] = self.samples
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -111,11 +135,61 @@ class DualEncoderModule(pl.LightningModule):
         self.samples = checkpoint["samples"]
 
 
-def _joined(queries: torch.Tensor, extra: torch.Tensor) -> torch.Tensor:
-    """Token ids [b, T] and [k, T'] as [b + k, max(T, T')], so that one pass of the tower embeds both."""
-    length = max(queries.shape[1], extra.shape[1])
-    pads = [torch.nn.functional.pad(tokens, (0, length - tokens.shape[1])) for tokens in (queries, extra)]
-    return torch.cat(pads)
+class BatchObjective:
+    """The loss of a batch as a function of what the towers make of `scenes` and `texts`.
+
+    All texts of a share go through the query tower together: queries, extra texts, concept and object queries.
+    """
+
+    def __init__(self, batch: TrainBatch, loss: LossConfig, *, share_identical: bool, compile: bool) -> None:
+        self.batch, self.loss, self.compile = batch, loss, compile
+        none = batch.queries[:0]
+        pools = [getattr(batch, "concept_queries", None), getattr(batch, "object_queries", None)]
+        parts = [batch.queries, batch.extra, *pools]
+        parts = [none if part is None else part for part in parts]
+        self.sizes = [len(part) for part in parts]
+        self.texts: Int[Tensor, "m t"] = _joined(parts)
+        self.rows: Int[Tensor, " n"] | None = None
+        if share_identical:
+            self.texts, self.rows = torch.unique(self.texts, dim=0, return_inverse=True)
+
+    def __call__(
+        self,
+        scene: Float[Tensor, "b d"],
+        texts: Float[Tensor, "m d"],
+        logit_scale: Float[Tensor, ""],
+        logit_bias: Float[Tensor, ""] | float = 0.0,
+    ) -> tuple[Float[Tensor, ""], Report]:
+        """Loss and report of the global batch."""
+        batch = self.batch
+        query, extra, concepts, objects = (texts if self.rows is None else texts[self.rows]).split(self.sizes)
+        exact = self.loss.targets == "truth"
+        inputs = LossInputs(
+            scene=scene,
+            query=query,
+            logit_scale=logit_scale,
+            logit_bias=logit_bias,
+            targets=batch.targets if exact else None,
+            extra=extra,
+            extra_targets=batch.extra_targets if exact else None,
+            extra_owner=getattr(batch, "extra_owner", None),
+            undecided=batch.undecided if exact else None,
+            extra_undecided=batch.extra_undecided if exact else None,
+            concepts=None if getattr(batch, "concept_queries", None) is None else concepts,
+            concept_targets=getattr(batch, "concept_targets", None),
+            objects=None if getattr(batch, "object_queries", None) is None else objects,
+            object_targets=getattr(batch, "object_targets", None),
+            compile=self.compile,
+        )
+        loss, report = total_loss(inputs, loss_terms(self.loss))
+        # DDP waits for a gradient of every weight, also where an objective does not look at one of the towers.
+        return loss + 0.0 * (scene.sum() + texts.sum()), report
+
+
+def _joined(parts: list[Int[Tensor, "n t"]]) -> Int[Tensor, "m t"]:
+    """Token ids [n_i, T_i] as [sum of n_i, max T_i], padded at the end."""
+    length = max(part.shape[1] for part in parts)
+    return torch.cat([torch.nn.functional.pad(part, (0, length - part.shape[1])) for part in parts])
 
 
 def step_seed(seed: int, samples: int, rank: int) -> int:

@@ -102,6 +102,8 @@ def _fit(
         seed=config.run.seed,
         batch_size=settings.batch_size,
         max_samples=settings.max_samples,
+        chunks=settings.chunks,
+        share_identical=settings.share_identical,
         compile=settings.compile,
     )
     datamodule = SceneDataModule(
@@ -155,12 +157,15 @@ def _callbacks(
 def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning for the loop, devices and precision; validation, logs and checkpoints are our callbacks' work."""
     settings = config.trainer
-    world = settings.devices * settings.nodes
+    # With several chunks most backward passes add to gradients that wait: no graph of an iteration for DDP to rely on,
+    # and no gradients that are views of what it sends.
+    plain = settings.chunks == 1
+    ddp = DDPStrategy(timeout=timedelta(seconds=settings.timeout), static_graph=plain, gradient_as_bucket_view=plain)
     return pl.Trainer(
         accelerator=accelerator_of(config),
         devices=settings.devices,
         num_nodes=settings.nodes,
-        strategy=DDPStrategy(timeout=timedelta(seconds=settings.timeout)) if world > 1 else "auto",
+        strategy=ddp if settings.devices * settings.nodes > 1 else "auto",
         precision=settings.precision,
         max_epochs=-1,
         max_steps=settings.max_samples // settings.batch_size,

@@ -13,7 +13,7 @@ from dualenc.config import LossConfig, OptimConfig
 from dualenc.data import QuerySettings, SymbolicSource, TrainBatch
 from dualenc.data.queries import SymbolicScenes
 from dualenc.models import DualEncoder, SymbolicTower
-from dualenc.module import DualEncoderModule, step_seed
+from dualenc.module import BatchObjective, DualEncoderModule, step_seed
 from dualenc.scenes import ConceptSpace, ObjectSplit, SceneSampler
 
 BATCH, LAST = 16, 160
@@ -65,8 +65,10 @@ def test_the_objective_is_infonce_over_truth_or_over_the_diagonal(source: Symbol
     losses = {}
     for targets in ("truth", "diagonal"):
         module = make_module(source, targets=targets)
-        loss, report = module._objective(batch)
         scene, query = module.model.encode_scenes(batch.scenes), module.model.encode_queries(batch.queries)
+        objective = BatchObjective(batch, module.loss, share_identical=True, compile=False)
+        texts = module.model.encode_queries(objective.texts)
+        loss, report = objective(scene, texts, module.model.logit_scale)
         logits = module.model.logit_scale * scene @ torch.cat([query, module.model.encode_queries(batch.extra)]).T
         true = torch.cat([batch.targets, batch.extra_targets], dim=1)
         if targets == "diagonal":
