@@ -30,7 +30,7 @@ from dualenc.callbacks import (
     SpectrumCallback,
     ValPairs,
 )
-from dualenc.config import Config
+from dualenc.config import Config, TrainerConfig
 from dualenc.data import Dataset, ShardSource, Source
 from dualenc.data.datamodule import SceneDataModule
 from dualenc.evaluation import Evaluator, SplitResult, make_evaluator, with_prefix, worst_scenes_json
@@ -157,15 +157,11 @@ def _callbacks(
 def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning for the loop, devices and precision; validation, logs and checkpoints are our callbacks' work."""
     settings = config.trainer
-    # With several chunks most backward passes add to gradients that wait: no graph of an iteration for DDP to rely on,
-    # and no gradients that are views of what it sends.
-    plain = settings.chunks == 1
-    ddp = DDPStrategy(timeout=timedelta(seconds=settings.timeout), static_graph=plain, gradient_as_bucket_view=plain)
     return pl.Trainer(
         accelerator=accelerator_of(config),
         devices=settings.devices,
         num_nodes=settings.nodes,
-        strategy=ddp if settings.devices * settings.nodes > 1 else "auto",
+        strategy=ddp_strategy(settings) if settings.devices * settings.nodes > 1 else "auto",
         precision=settings.precision,
         max_epochs=-1,
         max_steps=settings.max_samples // settings.batch_size,
@@ -180,6 +176,16 @@ def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl
         callbacks=callbacks,
         default_root_dir=run.path,
     )
+
+
+def ddp_strategy(trainer: TrainerConfig) -> DDPStrategy:
+    """How processes share gradients.
+
+    With several chunks most backward passes add to gradients that wait for the last: then iterations are no static
+    graph, and gradients are no views of what DDP sends.
+    """
+    plain = trainer.chunks == 1
+    return DDPStrategy(timeout=timedelta(seconds=trainer.timeout), static_graph=plain, gradient_as_bucket_view=plain)
 
 
 @contextmanager
