@@ -13,7 +13,7 @@ import numpy as np
 
 from dualenc.files import atomic_write
 from dualenc.report.folder import Run
-from dualenc.report.results import edit_names, format_number
+from dualenc.report.results import edit_names, format_count, format_number
 from dualenc.report.wording import SPLIT_MEANING, gain_ceiling_key
 
 if TYPE_CHECKING:
@@ -215,6 +215,61 @@ def coverage_curves(run: Run) -> list[Drawing]:
         axes.set(ylim=(-0.02, 1.04), ylabel="seen / allowed")
         _finish(figure, axes, "coverage met so far")
     return [_drawing("coverage", "share of what the split allows that training has met", figure)] if drawn else []
+
+
+def spectra(run: Run) -> list[Drawing]:
+    """Singular values of the cross-covariance and of each tower, of the last weights, and their ranks over training."""
+    drawings = []
+    values = run.embeddings.get("singular_values", {})
+    if values:
+        with _figure(height=3.2) as (figure, axes):
+            for (name, found), color, style in zip(values.items(), cycle(EDIT_COLORS), cycle(EDIT_LINES)):
+                shares = [max(value / max(found[0], 1e-12), 1e-6) for value in found]
+                ranks = list(range(1, len(shares) + 1))
+                axes.plot(ranks, shares, color=color, linestyle=style, label=SPECTRUM_NAMES[name])
+            axes.set(yscale="log", ylabel="share of the first")
+            _finish(figure, axes, "singular values, last weights", xlabel="rank")
+        drawings.append(_drawing("spectrum", "singular values as shares of the first; lowest value shown 1e-6", figure))
+    curves = {name: run.curve(f"spectrum/{_prefix(name)}effective_rank") for name in SPECTRUM_NAMES}
+    if any(found for _, found in curves.values()):
+        with _figure(height=3.2) as (figure, axes):
+            for (name, curve), color, style in zip(curves.items(), cycle(EDIT_COLORS), cycle(EDIT_LINES)):
+                if curve[1]:
+                    _line(axes, curve, color=color, linestyle=style, label=SPECTRUM_NAMES[name])
+            axes.set(ylabel="effective rank", ylim=(0, None))
+            _finish(figure, axes, "effective rank over training")
+        drawings.append(_drawing("effective_rank", "exponential of the entropy of the singular values", figure))
+    return drawings
+
+
+SPECTRUM_NAMES = {"cross": "cross-covariance", "scene": "scene tower", "query": "query tower"}
+
+
+def _prefix(name: str) -> str:
+    return "" if name == "cross" else f"{name}_"
+
+
+def cosines(run: Run) -> list[Drawing]:
+    """Histograms of the cosines of true and false pairs, of two scenes, of two queries; last weights."""
+    shares = {kind: found for kind, found in run.embeddings.get("cosines", {}).items() if any(found)}
+    if not shares:
+        return []
+    edges = run.embeddings["bin_edges"]
+    with _figure(height=3.2) as (figure, axes):
+        for (kind, found), color, style in zip(shares.items(), cycle(EDIT_COLORS), cycle(EDIT_LINES)):
+            axes.stairs(found, edges, color=color, linestyle=style, label=COSINE_NAMES[kind], linewidth=1.8)
+        axes.set(ylabel="share of pairs", xlim=(-1, 1))
+        _finish(figure, axes, "cosines, last weights", xlabel="cosine", legend_columns=2)
+    number = format_count(run.embeddings.get("num_scenes"))
+    return [_drawing("cosines", f"all pairs of {number} val scenes and one true query of each", figure)]
+
+
+COSINE_NAMES = {
+    "true": "scene, true query",
+    "false": "scene, false query",
+    "scenes": "two scenes",
+    "queries": "two queries",
+}
 
 
 def overlays(runs: Sequence[Run], labels: Sequence[str]) -> list[Drawing]:

@@ -19,7 +19,8 @@ class Run:
 
     rows: the lines of `metrics.jsonl` in order; summary: `summary.json`, empty while the run is not finished;
     examples: split -> worst-bound scenes; confusion: split -> concept -> {"names", "matrix"} where matrix[i][j] counts
-    objects of value i for which the object query of value j was preferred.
+    objects of value i for which the object query of value j was preferred; embeddings: singular values and histograms
+    of cosines of val scenes and their queries.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Run:
     segments: list[dict[str, Any]]
     examples: dict[str, list[dict[str, Any]]]
     confusion: dict[str, dict[str, dict[str, Any]]]
+    embeddings: dict[str, Any]
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def read_run(path: Path) -> Run:
         segments=read_lines(path / "segments.jsonl"),
         examples={s: found for s in SPLITS if (found := _read_json(examples / f"{s}.json", []))},
         confusion=_read_json(path / "confusion" / "confusion.json", {}),
+        embeddings=_read_json(path / "embeddings.json", {}),
     )
 
 

@@ -29,6 +29,7 @@ def run_page(run: Run) -> tuple[str, list[draw.Drawing]]:
     learning, training = draw.learning_curves(run), draw.training_curves(run)
     captions, counts = draw.caption_curves(run), draw.by_number_of_objects(run)
     confusion, coverage = draw.confusions(run), draw.coverage_curves(run)
+    embeddings = [*draw.cosines(run), *draw.spectra(run)]
     sections = {
         "Results": _results(run),
         "Learning curves": html.figures(learning, large=True),
@@ -37,6 +38,7 @@ def run_page(run: Run) -> tuple[str, list[draw.Drawing]]:
         "By number of objects and by concept": _breakdown(run, counts),
         "Confusion of bound attributes": html.figures(confusion, large=True),
         "Retrieval": _retrieval(run.metrics),
+        "Embeddings": _embeddings(run.metrics) + html.figures(embeddings),
         "Coverage": _coverage(run.metrics) + html.figures(coverage),
         "Worst-bound scenes": _examples(run),
         "Training": html.figures(training),
@@ -51,13 +53,18 @@ def run_page(run: Run) -> tuple[str, list[draw.Drawing]]:
         "Minimal pairs": "Two pictures that differ in nothing but the two objects, and a caption of each. Text score: "
         "for both pictures the true caption scores higher; picture score: for both captions the picture they are true "
         "of does; group score: both.",
+        "Embeddings": "Of val scenes and one true query each, unit vectors. Modality gap: distance of the two means. "
+        "Alignment: mean squared distance of true pairs. Uniformity: log of the mean of exp(\u22122 d\u00b2) over "
+        "pairs of one tower, lower is more even. Effective rank: exponential of the entropy of the singular values, "
+        "after subtracting the mean. Variance: 1 minus the squared length of the mean; a tower with (almost) none has "
+        "collapsed to one point.",
         "Coverage": "What training has met, against what the split allows.",
         "Worst-bound scenes": "The scenes of each split that lose by most: the best false description against what is "
         "true of the scene, with their scores. Won scenes appear where a split has too few mistakes.",
     }
     parts = [html.section(heading, content, note=notes.get(heading, "")) for heading, content in sections.items()]
     body = _head(run) + html.contents(parts, list(sections)) + _meaning(run.metrics) + "".join(parts)
-    drawings = [*learning, *training, *captions, *counts, *confusion, *coverage]
+    drawings = [*learning, *training, *captions, *counts, *confusion, *embeddings, *coverage]
     return html.page(f"{run.name} \u00b7 dualenc report", body), drawings
 
 
@@ -211,6 +218,25 @@ def _retrieval(metrics: Mapping[str, Any]) -> str:
                 gallery = format_count(metrics.get(f"{split}/recall_{direction}_candidates"))
                 rows.append([text(split), direction.replace("_", " "), *cells, gallery])
     return html.table(["split", "direction", "recall at 1", "at 5", "at 10", "candidates"], rows)
+
+
+def _embeddings(metrics: Mapping[str, Any]) -> str:
+    names = ("effective_rank", "stable_rank", "top_energy", "gap", "variance")
+    rows = []
+    for name, words in draw.SPECTRUM_NAMES.items():
+        prefix = "" if name == "cross" else f"{name}_"
+        keys = [f"spectrum/{prefix}{key}" for key in names]
+        if metrics.get(keys[0]) is not None:
+            flag = " <b>collapsed</b>" if metrics.get(f"spectrum/{prefix}collapsed") else ""
+            rows.append([text(words) + flag, *(number(metrics.get(key)) for key in keys)])
+    headings = ["", "effective rank", "stable rank", "energy of the first 3", "gap after the 3rd", "variance"]
+    geometry = [
+        f"{text(key.removeprefix('geometry/').replace('_', ' '))}: {number(value)}"
+        for key, value in metrics.items()
+        if key.startswith("geometry/")
+    ]
+    line = f'<p class="soft">{"; ".join(geometry)}</p>' if geometry else ""
+    return html.table(headings, rows) + line
 
 
 def _coverage(metrics: Mapping[str, Any]) -> str:

@@ -26,13 +26,21 @@ def gain_ceiling_key(split: str) -> str:
 def verdict(metrics: Mapping[str, Any]) -> list[str]:
     """Sentences on binding for seen and for held-out objects, on captions against edits, and on what one run shows."""
     held_out = next((s for s in ("ood", "val_ood") if f"{s}/object_recognition" in metrics), None)
-    sentences = []
+    sentences = _collapse(metrics)
     if metrics.get("val/object_recognition") is not None:
         sentences.append(_binding("On seen objects (val)", "val", metrics))
     if held_out and metrics.get(f"{held_out}/object_recognition") is not None:
         sentences.append(_binding(f"On held-out objects ({held_out})", held_out, metrics))
         sentences += _captions(held_out, metrics)
     return sentences
+
+
+def _collapse(metrics: Mapping[str, Any]) -> list[str]:
+    towers = [name for name in ("scene", "query") if metrics.get(f"spectrum/{name}_collapsed")]
+    if not towers:
+        return []
+    which = " and ".join(towers)
+    return [f"Collapsed: the {which} tower{'s map' if len(towers) > 1 else ' maps'} everything to (almost) one point."]
 
 
 def _binding(where: str, split: str, metrics: Mapping[str, Any]) -> str:

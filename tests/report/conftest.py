@@ -78,6 +78,22 @@ def metrics_at(progress: float, splits: Sequence[str]) -> dict[str, float | None
     return metrics
 
 
+EMBEDDINGS = {
+    **{
+        f"spectrum/{tower}{name}": value
+        for tower in ("", "scene_", "query_")
+        for name, value in {"effective_rank": 21.5, "stable_rank": 6.25, "top_energy": 0.375, "gap": 0.0625}.items()
+    },
+    **{f"spectrum/{tower}_variance": 0.96875 for tower in ("scene", "query")},
+    **{f"spectrum/{tower}_collapsed": 0.0 for tower in ("scene", "query")},
+    "geometry/modality_gap": 0.28125,
+    "geometry/alignment": 0.4375,
+    "geometry/scene_uniformity": -3.1875,
+    "geometry/query_uniformity": -3.3125,
+}
+"""Spectrum and geometry of the last weights."""
+
+
 def coverage_at(progress: float) -> dict[str, float]:
     """Coverage met so far at `progress` in [0, 1]."""
     seen = 1 - exp(-30 * progress)
@@ -181,7 +197,12 @@ def build_run(
     (run / "segments.jsonl").write_text("".join(json.dumps(segment) + "\n" for segment in segments))
     if not finished:
         return run
-    metrics = {**metrics_at(1.0, splits), **coverage_at(1.0)}
+    metrics = {**metrics_at(1.0, splits), **coverage_at(1.0), **EMBEDDINGS}
+    values = {name: [2.0**-i for i in range(12)] for name in ("cross", "scene", "query")}
+    edges = [-1 + i / 20 for i in range(41)]
+    shares = {kind: [0.05 if i % 2 else 0.0 for i in range(40)] for kind in ("true", "false", "scenes", "queries")}
+    embeddings = {"num_scenes": 2000, "singular_values": values, "bin_edges": edges, "cosines": shares}
+    (run / "embeddings.json").write_text(json.dumps(embeddings))
     summary = {
         "name": name,
         "hash": run_hash,

@@ -119,11 +119,25 @@ def test_further_edits_and_minimal_pairs_have_tables_of_their_own(run, page):
     assert 'spatial</td><td><data value="0.8' in page
 
 
+def test_embeddings_have_numbers_and_pictures_and_a_collapse_is_said(run, page, make_run, tmp_path):
+    section = page[page.index('id="embeddings"') :].split("<section")[0]
+    for value in (21.5, 6.25, 0.375, 0.0625, 0.96875, 0.28125, 0.4375, -3.1875, -3.3125):
+        assert f'<data value="{value!r}"' in section
+    assert section.count("data:image/png") == 2  # cosines and the spectrum; nothing was measured while training
+    assert "ollapsed" not in section.split("<table")[1]
+    assert "Collapsed:" not in page
+    broken = make_run(tmp_path, splits=["val"])
+    summary = json.loads((broken / "summary.json").read_text())
+    summary["metrics"]["spectrum/query_collapsed"] = 1.0
+    (broken / "summary.json").write_text(json.dumps(summary))
+    assert "Collapsed: the query tower maps everything to (almost) one point." in write_report([broken]).read_text()
+
+
 def test_figures_are_written_as_png_and_pdf(run, page):
     names = {path.stem for path in (run / "figures").glob("*.png")}
     assert names == {path.stem for path in (run / "figures").glob("*.pdf")}
     expected = {"learning_val", "learning_ood", "training_loss", "captions_ood", "confusion_ood_color", "coverage"}
-    assert expected | {"by_number_of_objects", "training_lr", "training_temperature"} <= names
+    assert expected | {"spectrum", "cosines", "by_number_of_objects", "training_lr", "training_temperature"} <= names
     assert (run / "figures" / "learning_val.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "figures" / "learning_val.pdf").read_bytes().startswith(b"%PDF")
 
