@@ -79,14 +79,12 @@ class ObjectSplit:
         rng = np.random.Generator(np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)))
         train = np.sort(KINDS[kind](space, coverage, rng))
         held_out = np.delete(np.arange(space.num_objects), train)
-        least = 2 * max_objects
-        num_val = max(round(val_fraction * space.num_objects), least)
+        num_val, least = _least_held_out(space, val_fraction, max_objects)
         if len(held_out) - num_val < least:
-            reachable = max(space.num_objects - num_val - least, 0) / space.num_objects
+            fixes = _fixes(kind, space, len(held_out), coverage, val_fraction, max_objects)
             raise InputError(
                 f"coverage: {coverage} holds out {len(held_out)} of {space.num_objects} objects, but {num_val} for "
-                f"val_ood and at least {least} for ood are needed; use a coverage of at most "
-                f"{rounded(reachable, floor)}, a smaller val_fraction or more concept values"
+                f"val_ood and at least {least} for ood are needed; use {' or '.join(fixes)}"
             )
         held_out = rng.permutation(held_out)
         return cls(space, train, np.sort(held_out[:num_val]), np.sort(held_out[num_val:]), kind)
@@ -147,6 +145,44 @@ class ObjectSplit:
         return self.statuses[ids]
 
 
+def _least_held_out(space: ConceptSpace, val_fraction: float, max_objects: int) -> tuple[int, int]:
+    """How many objects `val_ood` gets, and how many must be left for `ood`."""
+    least = 2 * max_objects
+    return max(round(val_fraction * space.num_objects), least), least
+
+
+def _fixes(
+    kind: str, space: ConceptSpace, num_held_out: int, coverage: float, val_fraction: float, max_objects: int
+) -> list[str]:
+    """What to use where too few objects are held out: each is enough by itself."""
+    num_objects, (num_val, least) = space.num_objects, _least_held_out(space, val_fraction, max_objects)
+    fixes = []
+    if most := _most_train(kind, space, num_objects - num_val - least):
+        fixes.append(f"a coverage of at most {rounded(most / num_objects, floor)}")
+    if num_held_out >= 2 * least:
+        fixes.append(f"a val_fraction of at most {rounded((num_held_out - least) / num_objects, floor)}")
+    if fewer := [m for m in range(1, max_objects) if sum(_least_held_out(space, val_fraction, m)) <= num_held_out]:
+        fixes.append(f"at most {fewer[-1]} object{'s' * (fewer[-1] > 1)} in a scene")
+    if coverage + val_fraction < 1:
+        fixes.append("more concept values")
+    both = "a smaller coverage and val_fraction"
+    enough = _most_train(kind, space, num_objects - 2 * least) > 0
+    return fixes or [both if enough else f"more concept values with {both}"]
+
+
+def _most_train(kind: str, space: ConceptSpace, limit: int) -> int:
+    """The largest number of train objects up to `limit` that a kind of split reaches; 0 where it reaches none."""
+    if kind == "uniform":
+        return limit if limit >= max(space.sizes) else 0
+    rows, columns = space.sizes[:2]
+    if kind == "checkerboard":
+        numbers = rows * _widths(rows, columns)
+    else:
+        areas = np.outer(np.arange(1, rows), np.arange(1, columns))
+        numbers = (rows * columns - areas) * (space.num_objects // (rows * columns))
+    return int(numbers[numbers <= limit].max(initial=0))
+
+
 def rounded(share: float, towards: Callable[[float], int]) -> str:
     """A share to four digits, rounded by `floor` or `ceil`, so that a limit that a message names can be reached."""
     digits = 4 - ceil(log10(share)) if share else 0
@@ -155,6 +191,10 @@ def rounded(share: float, towards: Callable[[float], int]) -> str:
 
 def _uniform(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> np.ndarray:
     number = round(coverage * space.num_objects)
+    if max(space.sizes) == space.num_objects:
+        raise InputError(
+            "concepts: every object is needed in training; use two concepts or more of several values each"
+        )
     if number < max(space.sizes):
         raise InputError(
             f"coverage: {coverage} gives {number} training objects, but a concept has {max(space.sizes)} values, so "
@@ -182,18 +222,23 @@ def _checkerboard(space: ConceptSpace, coverage: float, rng: np.random.Generator
     if space.num_concepts != 2:
         raise InputError(f"split kind: checkerboard needs two concepts, not {space.num_concepts}; use uniform or block")
     rows, columns = space.sizes
-    step = columns // gcd(rows, columns)  # with multiples of it the columns' margins are equal too
-    shares = np.arange(step, columns, step)
-    if not len(shares):
+    widths = _widths(rows, columns)
+    if not len(widths):
         raise InputError(
             f"split kind: checkerboard over {rows} x {columns} values has no equal margins below coverage 1; "
             "use numbers of values with a common divisor"
         )
-    width = shares[np.argmin(np.abs(shares / columns - coverage))]
+    width = widths[np.argmin(np.abs(widths / columns - coverage))]
     starts = np.arange(rows) * columns // rows
     band = (starts[:, None] + np.arange(width)) % columns
     values = np.stack(np.broadcast_arrays(rng.permutation(rows)[:, None], rng.permutation(columns)[band]), axis=-1)
     return space.encode(values.reshape(-1, 2))
+
+
+def _widths(rows: int, columns: int) -> np.ndarray:
+    """int [k]: with how many values of the second concept each of the first can pair for equal margins of both."""
+    step = columns // gcd(rows, columns)
+    return np.arange(step, columns, step)
 
 
 def _block(space: ConceptSpace, coverage: float, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Object splits: exact counts, margins, cover of every value, and refusals whose numbers can be used."""
 
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -124,10 +125,77 @@ def test_too_low_a_coverage_names_one_that_works(sizes: tuple[int, ...]) -> None
 def test_too_high_a_coverage_names_one_that_works(sizes: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="coverage") as caught:
         ObjectSplit.uniform(space_of(*sizes), coverage=0.999, val_fraction=0.05)
-    most = float(re.search(r"coverage of at most ([\d.e-]+),", str(caught.value)).group(1))  # type: ignore[union-attr]
+    most = float(re.search(r"coverage of at most ([\d.e-]+)", str(caught.value)).group(1))  # type: ignore[union-attr]
     split = ObjectSplit.uniform(space_of(*sizes), coverage=most, val_fraction=0.05)
     assert len(split.ood) >= 4
     assert most > 0.7
+
+
+def attempt(
+    kind: str, sizes: tuple[int, ...], coverage: float, val_fraction: float, max_objects: int
+) -> tuple[ObjectSplit | None, str]:
+    """The split, or why it is refused."""
+    options = {"coverage": coverage, "val_fraction": val_fraction, "max_objects": max_objects}
+    try:
+        return ObjectSplit.make(kind, space_of(*sizes), **options), ""  # type: ignore[arg-type]
+    except InputError as error:
+        return None, str(error)
+
+
+def with_fix(
+    fix: str, kind: str, sizes: tuple[int, ...], coverage: float, val_fraction: float, max_objects: int
+) -> ObjectSplit | None:
+    """The split after what a refusal advises has been done."""
+    number = re.search(r"at most ([\d.e-]+)", fix)
+    if fix.startswith("a coverage of"):
+        coverage = float(number.group(1))  # type: ignore[union-attr]
+    elif fix.startswith("a val_fraction of"):
+        val_fraction = float(number.group(1))  # type: ignore[union-attr]
+    elif fix.endswith("in a scene"):
+        max_objects = int(number.group(1))  # type: ignore[union-attr]
+    if "smaller" in fix:
+        coverage, val_fraction = max(sizes) / np.prod(sizes), 0.0
+    if "more concept values" in fix:
+        sizes = tuple(32 * size for size in sizes)
+    return attempt(kind, sizes, coverage, val_fraction, max_objects)[0]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "checkerboard", "block"])
+@pytest.mark.parametrize("sizes", [(2, 2), (4, 4), (8, 8), (6, 9)])
+def test_each_fix_for_too_few_held_out_objects_works(kind: str, sizes: tuple[int, int]) -> None:
+    refused = 0
+    for choice in product((0.3, 0.6, 0.8, 0.97), (0.0, 0.3, 0.6), (1, 2, 4)):
+        made, said = attempt(kind, sizes, *choice)
+        if made is None and "holds out" in said:
+            refused += 1
+            fixes = said.split("are needed; use ")[1].split(" or ")
+            assert all(with_fix(fix, kind, sizes, *choice) for fix in fixes), said
+    assert refused
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "choice", "fixes"),
+    [
+        ("uniform", (2, 2), (0.5, 0.05, 2), "more concept values"),
+        ("uniform", (8, 8), (0.8, 0.95, 2), "a val_fraction of at most 0.1406"),
+        ("uniform", (8, 8), (0.95, 0.6, 2), "a coverage of at most 0.3437"),
+        ("uniform", (8, 8), (0.95, 0.9, 2), "a smaller coverage and val_fraction"),
+        ("uniform", (3, 3), (0.95, 0.9, 4), "more concept values with a smaller coverage and val_fraction"),
+        ("uniform", (8, 8), (0.95, 0.02, 8), "a coverage of at most 0.5 or more concept values"),
+        ("checkerboard", (4, 4), (0.75, 0.05, 2), "a coverage of at most 0.5 or at most 1 object in a scene or more"),
+        ("block", (4, 4), (0.9, 0.05, 2), "a coverage of at most 0.4375 or more concept values"),
+    ],
+)
+def test_a_refusal_of_too_few_held_out_objects_names_what_helps_and_nothing_else(
+    kind: str, sizes: tuple[int, ...], choice: tuple[float, float, int], fixes: str
+) -> None:
+    assert f" are needed; use {fixes}" in attempt(kind, sizes, *choice)[1]
+
+
+def test_a_space_whose_objects_are_all_needed_in_training_names_more_concepts() -> None:
+    for sizes in ((8,), (8, 1)):
+        with pytest.raises(InputError, match=r"^concepts: every object is needed in training; use two concepts"):
+            ObjectSplit.uniform(space_of(*sizes), coverage=0.5)
 
 
 def test_the_validation_part_grows_with_the_object_count() -> None:
