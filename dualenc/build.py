@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from dualenc.config import Config, ModelConfig, QueryTowerConfig, SceneTowerConfig
-from dualenc.data import Dataset, QuerySettings, ShardSource, Source, SymbolicSource
+from dualenc.config import Config, ModelConfig, QueryTowerConfig, SceneTowerConfig, loss_terms
+from dualenc.data import Dataset, PoolSettings, QuerySettings, ShardSource, Source, SymbolicSource
 from dualenc.data.queries import SymbolicQueries, SymbolicScenes, TextQueries
 from dualenc.models import DualEncoder, SymbolicTower, TextTower, VisionTower
 from dualenc.scenes import ConceptSpace, SceneSampler, Tokenizer
@@ -83,6 +83,7 @@ def _sizes(model: ModelConfig, tower: Any) -> dict[str, Any]:
 def query_settings(config: Config) -> QuerySettings:
     """The part of the config that decides what is asked about a training scene."""
     mix = config.data.queries
+    _, pools = loss_terms(config.loss).get("recognition", (0.0, None))
     return QuerySettings(
         seed=config.run.seed,
         captions=mix.captions,
@@ -90,6 +91,8 @@ def query_settings(config: Config) -> QuerySettings:
         concepts=mix.concepts,
         edits=tuple(config.data.edits),
         edits_per_scene=config.data.edits_per_scene,
+        paraphrases=config.data.paraphrases,
+        recognition=PoolSettings(**pools) if pools else None,
     )
 
 

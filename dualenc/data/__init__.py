@@ -1,5 +1,7 @@
 """From shards, or from nothing, to batches. Only `datamodule` needs torch."""
 
+from dualenc.data.pairs import PairJudge as PairJudge
+from dualenc.data.pools import PoolSettings as PoolSettings
 from dualenc.data.shards import Dataset as Dataset
 from dualenc.data.sources import EVAL_SPLITS as EVAL_SPLITS
 from dualenc.data.sources import EvalBatch as EvalBatch

@@ -108,3 +108,9 @@ def _check_fits(data: DataConfig, model: ModelConfig, batch_size: int | None, ma
                 f"data.edits_per_scene={data.edits_per_scene} are asked for; lower it or drop {operator!r}, or make "
                 f"the dataset with data.edits.{operator}={data.edits_per_scene}"
             )
+    num = made.get("captions", {}).get("positives", 0)
+    if num < data.paraphrases:
+        raise InputError(
+            f"data.paraphrases: the dataset holds {num} a scene, {data.paraphrases} are asked for; lower it, or make "
+            f"the dataset with data.captions.positives={data.paraphrases}"
+        )

@@ -5,7 +5,6 @@ computes the queries of the whole global batch, which costs little, so that the 
 all queries needs no communication.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from dualenc.data.order import SampleOrder
+from dualenc.data.pairs import PairJudge, padded_columns, pairs
+from dualenc.data.pools import PoolSettings, draw_pools, value_forms
 from dualenc.data.queries import QueryCoder, SymbolicQueries, SymbolicScenes, TextQueries, pad_to_common_length, trimmed
 from dualenc.data.shards import Dataset
 from dualenc.data.table import HELD_OUT, SEEN, Table
@@ -31,6 +32,7 @@ from dualenc.scenes import (
     SceneSampler,
     Tokenizer,
     draw_edits,
+    other_orders,
     truth,
     undecided,
     uniform,
@@ -40,32 +42,45 @@ EVAL_SPLITS = SPLITS[1:]
 
 Array = Any  # a numpy array as a source makes it, a torch tensor once the loader has it
 
-_Judge = Callable[[np.ndarray, Scenes], np.ndarray]  # `truth` or `undecided`
+Said = Array | PairJudge  # of every scene and column: a matrix, or a judge where it would be large
 
 
 class TrainBatch(NamedTuple):
-    """One process's share b of a global batch B = b * world, k extra queries, k_max the most of any process.
+    """One process's share b of a global batch B = b * world, k extra texts, k_max the most of any process.
 
     position: samples before this batch; indices int64 [b], sample numbers; scenes uint8 [b, H, W, 3] or int64 [b, T];
-    queries int64 [b, T]; targets bool [b, B]; extra int64 [k, T]; extra_targets bool [b, world * k_max];
+    queries int64 [b, T]; targets bool [b, B]; extra int64 [k, T], edits and then paraphrases, of which extra_owner
+    int64 [k] says of which of my scenes each was made; extra_targets bool [b, world * k_max];
     undecided, extra_undecided: of the shapes of the targets, which pairs are neither true nor false (a relation inside
     its margin) and no part of a loss; None, in all processes, where the data states no relations;
     objects int64 [B, m] of the global batch; collisions, edits: how many scenes of the global batch have their swap
     partner in it, and how many edits stand in it.
+
+    concept_queries int64 [q, T] and object_queries int64 [p, T]: this process's part of the step's pools, q and p the
+    same but for one in all processes; concept_targets bool [b, world * q_max], object_targets bool [b, world * p_max].
+    None, in all processes, where no loss asks for them.
+
+    Columns of extra texts and of pools: process r's stand in columns r * most onwards, False where it has fewer. What
+    is said of more than `dualenc.data.pairs.MAX_PAIRS` pairs is a `PairJudge` in place of an array.
     """
 
     position: int
     indices: Array
     scenes: Array
     queries: Array
-    targets: Array
+    targets: Said
     extra: Array
-    extra_targets: Array
+    extra_owner: Array
+    extra_targets: Said
     objects: Array
     collisions: int
     edits: int
-    undecided: Array | None = None
-    extra_undecided: Array | None = None
+    undecided: Said | None = None
+    extra_undecided: Said | None = None
+    concept_queries: Array | None = None
+    concept_targets: Said | None = None
+    object_queries: Array | None = None
+    object_targets: Said | None = None
 
 
 class EvalBatch(NamedTuple):
@@ -106,7 +121,7 @@ class EvalOpposites(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class QuerySettings:
-    """The query mix and the extra columns of a run (see `dualenc.config.DataConfig`)."""
+    """The query mix, the extra columns and the pools of a run (see `dualenc.config.DataConfig`)."""
 
     seed: int
     captions: float
@@ -114,6 +129,8 @@ class QuerySettings:
     concepts: float
     edits: tuple[str, ...]
     edits_per_scene: int
+    paraphrases: int = 0
+    recognition: PoolSettings | None = None
 
 
 class Source(Protocol):
@@ -147,6 +164,7 @@ class _Queries:
         self.max_objects = max_objects
         self._coder = coder
         self._concepts = coder.concepts()
+        self._grammar = Grammar(space)
 
     def draw(self, scenes: Scenes, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """For scenes at positions position..: kind int [n] (0 caption, 1 object, 2 concept), object ids [n], pooled
@@ -174,28 +192,41 @@ class _Queries:
         tokens[np.argsort(kind, kind="stable")] = stacked
         return trimmed(tokens)
 
+    def pools(self, scenes: Scenes, split: ObjectSplit, position: int, rank: int, world: int) -> dict[str, Any]:
+        """The fields of a `TrainBatch` that hold the pools; none where no loss asks for them."""
+        if self.settings.recognition is None:
+            return {}
+        drawn = draw_pools(scenes, split, self.settings.recognition, seed=self.settings.seed, position=position)
+        own = scenes[_share(len(scenes), rank, world)]
+        concepts, objects = (np.array_split(pool, world) for pool in drawn)
+        concept_forms = [value_forms(self.space, part) for part in concepts]
+        object_forms = [self._grammar.object_forms(part[:, None]) for part in objects]
+        return {
+            "concept_queries": trimmed(self._concepts[concepts[rank]]),
+            "concept_targets": pairs(truth, padded_columns(concept_forms), own),
+            "object_queries": self._coder.objects(objects[rank]),
+            "object_targets": pairs(truth, padded_columns(object_forms), own),
+        }
 
-class _Pairs(NamedTuple):
-    """What is said of the own scenes and every query: [b, B] of the queries, [b, world * k_max] of the extra ones."""
 
-    targets: np.ndarray
-    extra_targets: np.ndarray
+class _Extra(NamedTuple):
+    """The extra texts of a global batch: tokens int64 [k, T] and owner int64 [k] of the own ones; forms of every
+    process's, [k', K, 1 + C] each; how many of all of them are edits."""
+
+    tokens: np.ndarray
+    owner: np.ndarray
+    forms: list[np.ndarray]
+    num_edits: int
 
 
-def _pairs(
-    forms: np.ndarray, extra_forms: list[np.ndarray], scenes: Scenes, rank: int, world: int, judge: _Judge = truth
-) -> _Pairs:
-    """Truth (or what another judge says) of all queries, and of every process's extra ones, for the own scenes.
-
-    forms [B, K, 1 + C], one array of extra forms [k, K, 1 + C] for each process."""
-    b = len(scenes) // world
-    own = scenes[slice(rank * b, (rank + 1) * b)]
-    most = max(map(len, extra_forms))
-    extra = np.zeros((b, world, most), dtype=bool)
-    for r, part in enumerate(extra_forms):
-        if len(part):
-            extra[:, r, : len(part)] = judge(part, own)
-    return _Pairs(judge(forms, own), extra.reshape(b, world * most))
+def _said(forms: np.ndarray, extra: _Extra, own: Scenes, *, relational: bool) -> dict[str, Any]:
+    """The fields of a `TrainBatch` that say which of all queries, forms [B, K, 1 + C], and of all extra texts are true
+    of the own scenes, and which are undecided."""
+    columns = padded_columns(extra.forms)
+    fields = {"targets": pairs(truth, forms, own), "extra_targets": pairs(truth, columns, own)}
+    if relational:
+        fields |= {"undecided": pairs(undecided, forms, own), "extra_undecided": pairs(undecided, columns, own)}
+    return fields
 
 
 class ShardSource:
@@ -225,25 +256,21 @@ class ShardSource:
         captions, caption_forms = self._captions(table, rows, position)
         forms = _padded_forms(query_forms, table.forms.shape[1])
         forms[kind == 0] = caption_forms[kind == 0]
-        b = batch_size // world
-        own = slice(rank * b, (rank + 1) * b)
-        extra, extra_forms = self._edits(table, rows.reshape(world, b), rank)
-        pairs = _pairs(forms, extra_forms, scenes, rank, world)
-        open_pairs = _pairs(forms, extra_forms, scenes, rank, world, undecided) if self.relational else None
+        own = _share(batch_size, rank, world)
+        extra = self._extra(table, rows.reshape(world, -1), rank)
         partner = table.partner[rows]
         return TrainBatch(
             position=position,
             indices=rows[own],
             scenes=self._inputs("train", rows[own], scenes[own]),
             queries=self._queries.tokens(kind[own], objects[own], pooled[own], captions[own].astype(np.int64)),
-            targets=pairs.targets,
-            extra=extra,
-            extra_targets=pairs.extra_targets,
+            extra=extra.tokens,
+            extra_owner=extra.owner,
             objects=scenes.objects,
             collisions=int(np.isin(partner[partner >= 0], table.index[rows]).sum()),
-            edits=sum(map(len, extra_forms)),
-            undecided=open_pairs.targets if open_pairs else None,
-            extra_undecided=open_pairs.extra_targets if open_pairs else None,
+            edits=extra.num_edits,
+            **_said(forms, extra, scenes[own], relational=self.relational),
+            **self._queries.pools(scenes, self.split, position, rank, world),
         )
 
     def _captions(self, table: Table, rows: np.ndarray, position: int) -> tuple[np.ndarray, np.ndarray]:
@@ -260,17 +287,38 @@ class ShardSource:
         forms[other] = table.further_forms[rows[other], pick[other]]
         return tokens, forms
 
-    def _edits(self, table: Table, rows: np.ndarray, rank: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Tokens int64 [k, T] of the own edits, and every process's edit forms; rows [world, b]."""
+    def _extra(self, table: Table, rows: np.ndarray, rank: int) -> _Extra:
+        """The edits and paraphrases of samples rows [world, b]."""
         taken = np.zeros(table.edit_operator[rows].shape, dtype=bool)
         for operator in self.settings.edits:
             match = table.edit_operator[rows] == EDIT_NAMES.index(operator)
             taken |= match & (np.cumsum(match, axis=-1) <= self.settings.edits_per_scene)
-        if self.words:
-            tokens = trimmed(table.edit_tokens[rows[rank]][taken[rank]].astype(np.int64))
-            return tokens, [table.edit_forms[part][mask] for part, mask in zip(rows, taken)]
-        made = [_made(table.edit_made[part][mask]) for part, mask in zip(rows, taken)]
-        return self.coder.objects(made[rank]), [self.dataset.grammar.object_forms(ids[:, None]) for ids in made]
+        if not self.words:
+            return self._edited_objects(table.edit_made[rows], taken, rank)
+        num = self.settings.paraphrases
+        given = (table.positive_tokens[rows, :num] != 0).any(axis=-1)
+        tokens = [table.edit_tokens[rows[rank]][taken[rank]], table.positive_tokens[rows[rank], :num][given[rank]]]
+        return _Extra(
+            tokens=trimmed(pad_to_common_length(tokens).astype(np.int64)),
+            owner=np.concatenate([np.nonzero(there[rank])[0] for there in (taken, given)]),
+            forms=[
+                _stacked([table.edit_forms[part][edits], table.positive_forms[part, :num][positives]])
+                for part, edits, positives in zip(rows, taken, given)
+            ],
+            num_edits=int(taken.sum()),
+        )
+
+    def _edited_objects(self, made: np.ndarray, taken: np.ndarray, rank: int) -> _Extra:
+        """The objects made [world, b, E, K] by the edits taken [world, b, E], for a tower that reads no captions."""
+        listed = made >= 0
+        listed &= taken[..., None]
+        objects = [ids[there] for ids, there in zip(made, listed)]
+        return _Extra(
+            tokens=self.coder.objects(objects[rank]),
+            owner=np.nonzero(listed[rank])[0],
+            forms=[self.dataset.grammar.object_forms(ids[:, None]) for ids in objects],
+            num_edits=int(listed.sum()),
+        )
 
     def _inputs(self, split: str, rows: np.ndarray, scenes: Scenes) -> np.ndarray:
         return self.dataset.images(split, rows) if self.pictures else SymbolicScenes.tokens(scenes)
@@ -333,22 +381,21 @@ class SymbolicSource:
         kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
         forms = _padded_forms(query_forms, self.max_objects)
         forms[kind == 0] = self.grammar.object_forms(scenes.objects[kind == 0])
-        b = batch_size // world
-        own = slice(rank * b, (rank + 1) * b)
-        extra, extra_forms = self._edits(scenes, position, rank, world)
-        pairs = _pairs(forms, extra_forms, scenes, rank, world)
-        captions = self._captions(scenes.objects[own]) if self.words else np.zeros((b, 1), dtype=np.int64)
+        own = _share(batch_size, rank, world)
+        extra = self._extra(scenes, position, rank, world)
+        captions = self._captions(scenes.objects[own]) if self.words else np.zeros((len(kind[own]), 1), dtype=np.int64)
         return TrainBatch(
             position=position,
             indices=np.arange(position, stop)[own],
             scenes=SymbolicScenes.tokens(scenes[own]),
             queries=self._queries.tokens(kind[own], objects[own], pooled[own], captions),
-            targets=pairs.targets,
-            extra=extra,
-            extra_targets=pairs.extra_targets,
+            extra=extra.tokens,
+            extra_owner=extra.owner,
             objects=scenes.objects,
             collisions=int(self.sampler.partners(position, stop).sum()),
-            edits=sum(map(len, extra_forms)),
+            edits=extra.num_edits,
+            **_said(forms, extra, scenes[own], relational=False),
+            **self._queries.pools(scenes, self.split, position, rank, world),
         )
 
     def _captions(self, objects: np.ndarray) -> np.ndarray:
@@ -358,26 +405,29 @@ class SymbolicSource:
         texts = [self.grammar.caption(list(islice(queries, count))) for count in counts]
         return self.tokenizer.encode_batch(texts)
 
-    def _edits(self, scenes: Scenes, position: int, rank: int, world: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Tokens int64 [k, T] of the own edits, and every process's edit forms."""
+    def _extra(self, scenes: Scenes, position: int, rank: int, world: int) -> _Extra:
+        """The edits and, for a tower that reads captions, the other orders of mention of scenes number position.. ."""
         num = self.settings.edits_per_scene
         drawn = [
             draw_edits(operator, scenes, self.split, seed=self.sampler.seed, name="train", start=position, num=num)
             for operator in self.settings.edits
         ]
-        width = 0 if not drawn else drawn[0].objects.shape[2] if self.words else 2
-        edits = [(edit.objects if self.words else edit.made).reshape(world, -1, width) for edit in drawn]
-        exists = [edit.exists.reshape(world, -1) for edit in drawn]
-        listed = [
-            np.concatenate(
-                [part[r][there[r]] for part, there in zip(edits, exists)] or [np.empty((0, 1), dtype=np.int64)]
-            )
-            for r in range(world)
-        ]
-        if not self.words:
-            listed = [_made(part)[:, None] for part in listed]
-        tokens = self._captions(listed[rank]) if self.words else self.coder.objects(listed[rank][:, 0])
-        return tokens, [self.grammar.object_forms(part) for part in listed]
+        edits = [edit.objects if self.words else edit.made[..., None] for edit in drawn]
+        exists = [edit.exists if self.words else edit.made >= 0 for edit in drawn]
+        num_edits = sum(int(there.sum()) for there in exists)
+        if self.words and self.settings.paraphrases:
+            orders, there = self._other_orders(scenes, position)
+            edits, exists = [*edits, orders], [*exists, there]
+        listed, owner = _listed(edits, exists, world)
+        own = listed[rank]
+        tokens = self._captions(own) if self.words else self.coder.objects(own[:, 0])
+        return _Extra(tokens, owner[rank], [self.grammar.object_forms(part) for part in listed], num_edits)
+
+    def _other_orders(self, scenes: Scenes, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """Objects int64 [n, num, m] in other orders, a function of the run's seed and the position; bool [n, num]."""
+        stop, num = position + len(scenes), self.settings.paraphrases
+        draws = uniform(self.settings.seed, "train", "paraphrases", position, stop, num)
+        return other_orders(scenes.objects, draws)
 
     def num_samples(self, split: str) -> int:
         """See `Source`."""
@@ -419,6 +469,32 @@ def _padded_forms(forms: np.ndarray, num_conjuncts: int) -> np.ndarray:
     return padded
 
 
-def _made(made: np.ndarray) -> np.ndarray:
-    """int64 [k]: the object ids in made [n, 2], without the places that hold none."""
-    return made[made >= 0]
+def _stacked(parts: list[np.ndarray]) -> np.ndarray:
+    """Forms [n_i, K_i, 1 + C] as one array with as many rows each as the longest has."""
+    num_conjuncts = max(part.shape[1] for part in parts)
+    return np.concatenate([_padded_forms(part, num_conjuncts) for part in parts])
+
+
+def _listed(
+    objects: list[np.ndarray], exists: list[np.ndarray], world: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Lists of objects [B, ..., m] as every process has them, [k, m], those of one array after those of another, and
+    of which of its own scenes each is, [k]; exists [B, ...] says which there are."""
+    width = max((array.shape[-1] for array in objects), default=1)
+    lists, owners = [], []
+    for r in range(world):
+        parts, owner = [np.empty((0, width), dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+        for array, there in zip(objects, exists):
+            own = _share(len(array), r, world)
+            pad = (0, width - array.shape[-1])
+            parts.append(np.pad(array[own][there[own]], ((0, 0), pad), constant_values=-1))
+            owner.append(np.nonzero(there[own])[0])
+        lists.append(np.concatenate(parts))
+        owners.append(np.concatenate(owner))
+    return lists, owners
+
+
+def _share(batch_size: int, rank: int, world: int) -> slice:
+    """Which scenes of a global batch are those of process `rank`."""
+    b = batch_size // world
+    return slice(rank * b, (rank + 1) * b)

@@ -16,6 +16,7 @@ from dualenc.scenes.concepts import ConceptSpace as ConceptSpace
 from dualenc.scenes.edits import OPERATORS as OPERATORS
 from dualenc.scenes.edits import Edits as Edits
 from dualenc.scenes.edits import draw_edits as draw_edits
+from dualenc.scenes.edits import swapped_objects as swapped_objects
 from dualenc.scenes.forms import ABSENT as ABSENT
 from dualenc.scenes.forms import ANY as ANY
 from dualenc.scenes.forms import EXACTLY as EXACTLY
@@ -40,6 +41,7 @@ from dualenc.scenes.opposites import draw_opposites as draw_opposites
 from dualenc.scenes.paraphrases import PARAPHRASES as PARAPHRASES
 from dualenc.scenes.paraphrases import Paraphrase as Paraphrase
 from dualenc.scenes.paraphrases import draw_paraphrases as draw_paraphrases
+from dualenc.scenes.paraphrases import other_orders as other_orders
 from dualenc.scenes.random import SPLITS as SPLITS
 from dualenc.scenes.random import uniform as uniform
 from dualenc.scenes.random import uniform_at as uniform_at

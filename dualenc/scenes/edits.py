@@ -6,7 +6,7 @@ the scene, and, where the split is `train`, is a train object (law 4).
 """
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -63,6 +63,27 @@ def draw_edits(
         np.where(exists[..., None], made, -1),
         np.where(exists, concept, -1),
     )
+
+
+def swapped_objects(
+    scenes: Scenes, split: ObjectSplit, draws: np.ndarray, *, train_only: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Objects int64 [n, num] that a scene does not hold and that differ from one of its own by a value of another one
+    of its own, uniform over `num` different ways to make one; and whether there are that many ways, bool [n, num].
+
+    draws: float64 [n, num], uniform. A swap edit names both objects that an exchange makes; here each stands alone, so
+    that only this one must be new to the scene and, with `train_only`, a train object."""
+    m, num_concepts = scenes.objects.shape[1], split.space.num_concepts
+    ways = np.array([(i, j, k) for i, j in permutations(range(m), 2) for k in range(num_concepts)])
+    if not len(ways):
+        return np.zeros(draws.shape, dtype=np.int64), np.zeros(draws.shape, dtype=bool)
+    changed, other = scenes.objects[:, ways[:, 0]], scenes.objects[:, ways[:, 1]]
+    made, _ = exchange(split.space, np.maximum(changed, 0), np.maximum(other, 0), ways[:, 2])
+    legal = (changed >= 0) & (other >= 0) & is_absent(made, scenes)
+    if train_only:
+        legal &= split.status(made) == TRAIN
+    position, exists = pick(legal, draws)
+    return np.take_along_axis(made, position, axis=1), exists
 
 
 _Candidates = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

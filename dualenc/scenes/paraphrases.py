@@ -8,8 +8,12 @@ connective  "but no" or "and no"
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import factorial
+
+import numpy as np
 
 from dualenc.errors import InputError
+from dualenc.scenes.choices import distinct
 from dualenc.scenes.forms import ABSENT, ANY, EXISTS, RELATION, Row, negated
 from dualenc.scenes.language import Grammar
 from dualenc.scenes.random import uniform
@@ -52,6 +56,26 @@ def draw_paraphrases(
         _paraphrases(grammar, sentence, row, num, operators) if sentence else []
         for sentence, row in zip(sentences, draws)
     ]
+
+
+def other_orders(objects: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Objects int64 [n, num, m]: those of scenes [n, m] in `num` different orders, uniform, none as they stand; and
+    whether there are that many, bool [n, num]. The "order" of captions that list objects, many at once.
+
+    draws: float64 [n, num], uniform. Objects that stand twice in a scene do not count as moved when they change places.
+    """
+    m, counts = objects.shape[1], (objects >= 0).sum(axis=1)
+    factorials = np.array([factorial(number) for number in range(m + 1)])
+    others = factorials[counts] - 1
+    number = 1 + distinct(draws, others)  # of the order among all, sorted; 0 is the order as they stand
+    # Its digits to the base of factorials: which of the objects left comes next.
+    bases = factorials[np.maximum(counts[:, None] - 1 - np.arange(m), 0)][:, None]
+    places = number[..., None] // bases % np.maximum(counts[:, None] - np.arange(m), 1)[:, None]
+    for i in reversed(range(m - 1)):
+        places[..., i + 1 :] += places[..., i + 1 :] >= places[..., i : i + 1]
+    orders = np.take_along_axis(objects[:, None], places, axis=2)
+    exists = np.arange(draws.shape[1]) < others[:, None]
+    return orders, exists & (orders != objects[:, None]).any(axis=-1)
 
 
 def _paraphrases(

@@ -1,0 +1,81 @@
+"""The concept and object queries of a training step, which all its scenes are asked (`loss.recognition`).
+
+A pool is a pure function of the run's seed and the position of the global batch; each process embeds a part of it.
+Source: "How can embedding models bind concepts?" (arXiv 2605.31503) and its released code. That draws negatives from
+all objects, held-out ones included (`negatives: all`), which leaks the split; ours are train objects (law 4).
+"""
+
+import zlib
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from dualenc.scenes import ANY, EXISTS, ConceptSpace, ObjectSplit, Scenes, swapped_objects, uniform
+
+_PURPOSE = "recognition"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSettings:
+    """How many queries there are, and which objects may be negatives (see `dualenc.config.RecognitionConfig`)."""
+
+    num_concepts: int
+    num_objects: int
+    num_random: int
+    num_swaps: int
+    negatives: Literal["train", "all"]
+
+
+class Pools(NamedTuple):
+    """concepts: int64 [q], pooled values (see `ConceptSpace.offsets`); objects: int64 [p], object ids; both sorted."""
+
+    concepts: np.ndarray
+    objects: np.ndarray
+
+
+def draw_pools(scenes: Scenes, split: ObjectSplit, settings: PoolSettings, *, seed: int, position: int) -> Pools:
+    """The pools of the global batch of training scenes that starts at `position`.
+
+    Concepts: all values, or, where there are more than `num_concepts`, so many of those that the scenes show. Objects:
+    up to `num_objects` of the scenes' own, `num_random` for each of these that no scene of the batch holds (fewer where
+    there are not so many), and up to `num_swaps` of each scene that differ from one of its objects by a value of
+    another one. The last may be objects of other scenes, and are then true of those.
+    """
+    key = np.array([seed, zlib.crc32(f"train/{_PURPOSE}".encode())], dtype=np.uint64)
+    rng = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, position]))
+    concepts = _values(scenes, settings.num_concepts, rng)
+    train_only = settings.negatives == "train"
+    shown = np.unique(scenes.objects[scenes.objects >= 0])
+    own = rng.permutation(shown)[: settings.num_objects]
+    others = _others(split, shown, settings.num_random * len(own), train_only, rng)
+    draws = uniform(seed, "train", f"{_PURPOSE}/swap", position, position + len(scenes), settings.num_swaps)
+    swapped, exists = swapped_objects(scenes, split, draws, train_only=train_only)
+    return Pools(concepts, np.unique(np.concatenate([own, others, swapped[exists]])))
+
+
+def _values(scenes: Scenes, most: int, rng: np.random.Generator) -> np.ndarray:
+    space = scenes.space
+    if space.num_values <= most:
+        return np.arange(space.num_values)
+    shown = np.unique((scenes.values + space.offsets)[scenes.objects >= 0])
+    return np.sort(rng.permutation(shown)[:most])
+
+
+def _others(split: ObjectSplit, shown: np.ndarray, num: int, train_only: bool, rng: np.random.Generator) -> np.ndarray:
+    """int64 [<= num]: different objects, uniform, of the train objects or of all, but none of those shown (sorted)."""
+    taken = np.searchsorted(split.train, shown) if train_only else shown
+    number = (len(split.train) if train_only else split.space.num_objects) - len(taken)
+    ranks = rng.choice(number, min(num, number), replace=False)
+    # The free place of rank r is one further on for each taken place before it.
+    places = ranks + np.searchsorted(taken - np.arange(len(taken)), ranks, side="right")
+    return split.train[places] if train_only else places
+
+
+def value_forms(space: ConceptSpace, pooled: np.ndarray) -> np.ndarray:
+    """int32 [n, 1, 1 + C]: the forms that say that some object has a value, int64 [n] in pooled order."""
+    concept = np.searchsorted(space.offsets, pooled, side="right") - 1
+    forms = np.full((len(pooled), 1, 1 + space.num_concepts), ANY, dtype=np.int32)
+    forms[:, 0, 0] = EXISTS
+    forms[np.arange(len(pooled)), 0, 1 + concept] = pooled - space.offsets[concept]
+    return forms
