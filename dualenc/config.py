@@ -397,6 +397,15 @@ def _check(config: Config) -> None:
             "data.queries.captions: a symbolic query tower reads object and concept queries only (a full scene in the "
             "scene's own tokens would be trivial); set it to 0 or model.query.kind=text"
         )
+    if model.query.kind == "symbolic" and data.paraphrases:
+        raise InputError(
+            "data.paraphrases: a symbolic query tower reads no captions; set it to 0 or model.query.kind=text"
+        )
+    if data.paraphrases and config.loss.targets == "diagonal":
+        raise InputError(
+            "data.paraphrases: with loss.targets=diagonal they would be false of their own scene; set it to 0 or "
+            "loss.targets=truth"
+        )
     if data.kind == "symbolic" and model.scene.kind == "vision":
         raise InputError("model.scene.kind: symbolic scenes have no pictures; use model.scene.kind=symbolic")
     _check_losses(config)
