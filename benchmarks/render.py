@@ -8,8 +8,6 @@ measured on the clock, with a second process that waits meanwhile; what pure ari
 two cores may share one set of arithmetic units. Names that end in _ratio are ratios.
 """
 
-import argparse
-import json
 import multiprocessing
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
+from common import options, report
 
 from data_gen.config import DataConfig, load_config
 from data_gen.recipe import Recipe, Sample
@@ -34,7 +33,7 @@ from dualenc.scenes import Scenes
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "data"
 SPLIT = "val"
 BLENDER_SAMPLES = 512
-TARGETS = {
+AT_LEAST = {
     "clevr/mixed_pictures_per_s": 250,
     "clevr/blender_ratio": 1000,
     "clevr/two_processes_ratio": 1.8,
@@ -207,33 +206,18 @@ def measure_blender(number: int, repeats: int) -> dict[str, float]:
     return {"clevr/blender_pictures_per_s": 1 / theirs, "clevr/blender_ratio": theirs / own}
 
 
-def verdict(name: str, value: float) -> str:
-    """What a figure is held against."""
-    if name in AT_MOST:
-        return f"at most {AT_MOST[name]:g}: {'yes' if value <= AT_MOST[name] else 'NO'}"
-    if name in TARGETS:
-        return f"at least {TARGETS[name]:g}: {'yes' if value >= TARGETS[name] else 'NO'}"
-    return ""
-
-
 def main() -> None:
     """Measures, prints the table, writes the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer scenes and repeats; within two minutes")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file too")
-    options = parser.parse_args()
-    number, repeats = (48, 5) if options.quick else (192, 9)
+    chosen = options(__doc__)
+    number, repeats = (48, 5) if chosen.quick else (192, 9)
     device.prepare()
     flat = load_config(CONFIGS / "flat.yaml", ["data.picture.size=64"])
     found = measure_clevr(number, repeats)
     found |= measure_end_to_end("clevr", clevr_config(None), number, repeats)
     found |= measure_end_to_end("flat", flat, 10 * number, repeats)
     found |= measure_processes(number, repeats)
-    found |= measure_blender(2 if options.quick else 6, repeats)
-    for name, value in found.items():
-        print(f"{name:45s} {value:10.3f}  {verdict(name, value)}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    found |= measure_blender(2 if chosen.quick else 6, repeats)
+    report(found, chosen.json, at_least=AT_LEAST, at_most=AT_MOST)
 
 
 if __name__ == "__main__":
