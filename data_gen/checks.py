@@ -1,10 +1,12 @@
-"""What is refused of a data config: every message names the key and the fix."""
+"""What is refused of a data config, and what is said to have no effect: every message names the key and the fix."""
 
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from itertools import pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from data_gen.render.tables import VALUES, check_orientations, default_object_size, size_scales
@@ -31,7 +33,7 @@ _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,100}")
 
 
 def check(data: "DataConfig") -> None:
-    """InputError for whatever is wrong with a config whose concepts are resolved."""
+    """InputError for whatever is wrong with a config whose concepts are resolved; notes on what has no effect."""
     _check_names(data)
     _check_objects(data)
     _check_task(data)
@@ -40,6 +42,10 @@ def check(data: "DataConfig") -> None:
     _check_opposites(data)
     _check_layout(data)
     _check_picture(data)
+    default = type(data)()
+    for key, why in _idle(data):
+        if attrgetter(key)(data) != attrgetter(key)(default):
+            print(f"note: data.{key} has no effect {why}", file=sys.stderr)
 
 
 def resolved_concepts(data: "DataConfig") -> dict[str, int | list[str]]:
@@ -137,8 +143,6 @@ def _check_layout(data: "DataConfig") -> None:
         relation_numbers(data.style, None if data.relations is None else tuple(data.relations))
     if data.layout == "relational" and max(data.objects) < 2:
         raise InputError("data.layout: relational needs scenes of two objects; add 2 to data.objects")
-    if data.slot_jitter and data.layout != "fixed":
-        print("note: data.slot_jitter has no effect without data.layout=fixed", file=sys.stderr)
 
 
 def _check_objects(data: "DataConfig") -> None:
@@ -185,6 +189,41 @@ def _check_picture(data: "DataConfig") -> None:
             f"data.picture.size: {picture.size} makes the smallest objects {least:.1f} pixels wide, too few to tell "
             f"shapes apart; give at least {int(picture.size * _LEAST_PIXELS / least) + 1}, or fewer or larger objects"
         )
+
+
+def _idle(data: "DataConfig") -> Iterator[tuple[str, str]]:
+    """The keys that change no sample of this dataset, whatever their values, and why."""
+    captions, picture = data.captions, data.picture
+    stated = "relation" in captions.kinds or data.layout == "relational"
+    unstated = "without relation in data.captions.kinds or data.layout=relational"
+    if data.layout != "fixed":
+        yield "slot_jitter", "without data.layout=fixed"
+    if data.sampling == "exhaustive":
+        yield "duplicates", "with data.sampling=exhaustive"
+    if not stated:
+        yield "relations", unstated
+    if not stated and data.style == "flat":  # in the other style KEY.json lists the relations all the same
+        yield "relation_margin", unstated
+    if "negation" not in captions.kinds:
+        yield "captions.negation", "without negation in data.captions.kinds"
+    if not captions.positives:
+        yield "captions.paraphrases", "without data.captions.positives"
+    elif not any(_reworded(operator, data) for operator in captions.paraphrases):
+        yield "captions.paraphrases", "on any kind in data.captions.kinds; add order, for example"
+    if data.style == "flat":
+        yield from ((f"picture.clevr.{item.name}", "with data.style=flat") for item in fields(picture.clevr))
+    else:
+        yield "picture.background", f"with data.style={data.style}"
+    if picture.format == "png":
+        yield "picture.quality", "with data.picture.format=png"
+
+
+def _reworded(operator: str, data: "DataConfig") -> bool:
+    """Whether a caption of some kind asked for can have a paraphrase by this operator."""
+    kinds = data.captions.kinds
+    if operator == "converse":
+        return "relation" in kinds
+    return operator != "connective" or ("negation" in kinds and "absent" in data.captions.negation)
 
 
 def values_of(data: "DataConfig") -> dict[str, list[str]]:
