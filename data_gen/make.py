@@ -90,9 +90,10 @@ def preview(data: DataConfig) -> dict[str, Any]:
 
 def _is_complete(folder: Path, data: DataConfig) -> bool:
     """Whether the folder holds this dataset whole; False if unfinished or absent; InputError if it is another's."""
+    key = _place_key(data)
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not place.is_dir():
-        raise InputError(f"{_place_key(data)}: {place} is a file; choose a folder")
+        raise InputError(f"{key}: {place} is a file; choose a folder")
     wanted = config.config_hash(data)
     for name in (DESCRIPTION, f"{PROGRESS}/config.json"):
         try:
@@ -101,16 +102,16 @@ def _is_complete(folder: Path, data: DataConfig) -> bool:
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"data.out: {folder / name} is not readable; remove {folder} or choose another") from None
+            raise InputError(f"{key}: {folder / name} is not readable; remove {folder} or choose another") from None
         if found != wanted:
             raise InputError(
-                f"data.out: {folder} holds another dataset (hash {found}, this config has {wanted}; "
+                f"{key}: {folder} holds another dataset (hash {found}, this config has {wanted}; "
                 f"{_difference(theirs, configs.identity_dict(data))}); choose another folder or remove that one"
             )
         return name == DESCRIPTION
     strangers = [path.name for path in folder.iterdir() if not _is_ours(path)] if folder.is_dir() else []
     if strangers:
-        raise InputError(f"data.out: {folder} holds other files ({strangers[0]}); choose a new or an empty folder")
+        raise InputError(f"{key}: {folder} holds other files ({strangers[0]}); choose a new or an empty folder")
     return False
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from dualenc.errors import InputError
+
 
 def shard_hashes(folder: Path) -> dict[str, str]:
     """Relative path -> SHA-256 of every file of a dataset."""
@@ -104,6 +106,28 @@ def test_a_folder_that_cannot_be_made_is_refused_by_its_key(data_gen: Any, small
         result = data_gen.run(small_config, f"{key}={folder}", cwd=tmp_path)
         assert (result.returncode, result.stdout) == (2, "")
         assert result.stderr.splitlines()[-1].startswith(f"error: {key}: {problem}")
+
+
+@pytest.mark.parametrize("key", ["data.out", "data.root"])
+def test_a_folder_in_use_is_refused_by_the_key_that_says_where_it_is(
+    small_config: Path, tmp_path: Path, key: str
+) -> None:
+    from data_gen.config import dataset_folder, load_config
+    from data_gen.make import preview
+
+    data = load_config(small_config, [f"{key}={tmp_path / 'set'}"])
+    folder = dataset_folder(data)
+    folder.mkdir(parents=True)
+    for name, content, said in (
+        ("mine.txt", "", "holds other files (mine.txt)"),
+        ("dataset.json", "{", "is not readable; remove"),
+        ("dataset.json", '{"hash": "0", "config": {}}', "holds another dataset (hash 0, this config has"),
+    ):
+        (folder / name).write_text(content)
+        with pytest.raises(InputError) as caught:
+            preview(data)
+        assert str(caught.value).startswith(f"{key}: {folder}")
+        assert said in str(caught.value)
 
 
 @pytest.fixture(scope="module")
