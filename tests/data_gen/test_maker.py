@@ -13,14 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watching import hashes, wait_until
 
 from dualenc.errors import InputError
-
-
-def shard_hashes(folder: Path) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file of a dataset."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def children(pid: int) -> list[int]:
@@ -45,16 +40,6 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """The first true result of `condition`, asked again and again."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if result := condition():
-            return result
-        time.sleep(0.02)
-    raise AssertionError("it did not happen in time")
-
-
 def records(folder: Path) -> list[Path]:
     """Progress records of finished shards."""
     return [path for path in folder.glob(".progress/*-*.json") if ".tmp-" not in path.name]
@@ -68,7 +53,7 @@ def test_one_and_four_workers_write_the_same_bytes(
     folder = Path(result.stdout.splitlines()[-1])
     description = json.loads((folder / "dataset.json").read_text())
     assert folder.name == f"flat-{description['hash']}"
-    assert shard_hashes(folder) == shard_hashes(small_dataset)
+    assert hashes(folder) == hashes(small_dataset)
     for split in description["splits"].values():
         for shard in split["shards"]:
             assert hashlib.sha256((folder / shard["path"]).read_bytes()).hexdigest() == shard["sha256"]
@@ -145,7 +130,7 @@ def uninterrupted(data_gen: Any, long_config: Path) -> dict[str, str]:
     """The hashes of all files of the long dataset, made without interruption."""
     result = data_gen.run(long_config, "data.out=whole", cwd=long_config.parent)
     assert result.returncode == 0, result.stderr
-    return shard_hashes(long_config.parent / "whole")
+    return hashes(long_config.parent / "whole")
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGINT])
@@ -183,7 +168,7 @@ def test_an_interrupted_maker_leaves_no_process_and_is_continued(
     assert again.returncode == 0, again.stderr
     assert f"continuing: {len(before)} of 40 shards are finished" in again.stderr
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in finished} == before
-    assert shard_hashes(folder) == uninterrupted
+    assert hashes(folder) == uninterrupted
 
 
 def test_workers_in_the_middle_of_a_long_shard_end_with_their_parent(data_gen: Any, tmp_path: Path) -> None:

@@ -1,13 +1,10 @@
 """Datasets that use everything: captions of every kind, positives, edits by depth, opposites, masks, both styles."""
 
-import hashlib
 import io
 import json
 import math
-import os
 import random
 import shutil
-import signal
 import subprocess
 import tarfile
 import time
@@ -19,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from watching import hashes, wait_until
 
 from data_gen import browse
 from data_gen.browse import BrowseConfig
@@ -43,12 +41,6 @@ def samples(folder: Path, split: str) -> list[Sample]:
                 key, _, ending = member.name.partition(".")
                 found.setdefault(key, {})[ending] = archive.extractfile(member).read()  # type: ignore[union-attr]
     return list(found.values())
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file of a dataset."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -316,11 +308,10 @@ def test_the_same_bytes_by_three_workers_and_after_a_kill(
         config, whole = request.getfixturevalue("clevr_config"), request.getfixturevalue("clevr")
     command = data_gen.command(config, "data.out=set", "data.num_workers=3")
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline, moment = time.monotonic() + 60, random.uniform(0, 0.5)
-    while not list(tmp_path.glob("set/.progress/*-0*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: list(tmp_path.glob("set/.progress/*-0*.json")) or process.poll() is not None, 60)
+    moment = random.uniform(0, 0.5)
     time.sleep(moment)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     again = data_gen.run(config, "data.out=set", "data.num_workers=3", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
