@@ -144,9 +144,8 @@ class BatchObjective:
     def __init__(self, batch: TrainBatch, loss: LossConfig, *, share_identical: bool, compile: bool) -> None:
         self.batch, self.loss, self.compile = batch, loss, compile
         none = batch.queries[:0]
-        pools = [getattr(batch, "concept_queries", None), getattr(batch, "object_queries", None)]
-        parts = [batch.queries, batch.extra, *pools]
-        parts = [none if part is None else part for part in parts]
+        given = [batch.queries, batch.extra, batch.concept_queries, batch.object_queries]
+        parts = [none if part is None else part for part in given]
         self.sizes = [len(part) for part in parts]
         self.texts: Int[Tensor, "m t"] = _joined(parts)
         self.rows: Int[Tensor, " n"] | None = None
@@ -172,13 +171,13 @@ class BatchObjective:
             targets=batch.targets if exact else None,
             extra=extra,
             extra_targets=batch.extra_targets if exact else None,
-            extra_owner=getattr(batch, "extra_owner", None),
+            extra_owner=batch.extra_owner,
             undecided=batch.undecided if exact else None,
             extra_undecided=batch.extra_undecided if exact else None,
-            concepts=None if getattr(batch, "concept_queries", None) is None else concepts,
-            concept_targets=getattr(batch, "concept_targets", None),
-            objects=None if getattr(batch, "object_queries", None) is None else objects,
-            object_targets=getattr(batch, "object_targets", None),
+            concepts=None if batch.concept_queries is None else concepts,
+            concept_targets=batch.concept_targets,
+            objects=None if batch.object_queries is None else objects,
+            object_targets=batch.object_targets,
             compile=self.compile,
         )
         loss, report = total_loss(inputs, loss_terms(self.loss))
