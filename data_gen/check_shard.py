@@ -42,10 +42,14 @@ _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, 
 
 @dataclass
 class ShardReport:
-    """What is wrong with a shard, one line each, the first _SHOWN of num_problems, and what it holds."""
+    """What is wrong with a shard, one line each, the first _SHOWN of num_problems, and what it holds.
+
+    is_read: whether its tar could be read to the end; if not, no sample of it is checked, and the tally is empty.
+    """
 
     problems: list[str] = field(default_factory=list)
     num_problems: int = 0
+    is_read: bool = True
     tally: Tally = field(default_factory=Tally)
     num_bytes: int = 0
 
@@ -90,15 +94,17 @@ class ShardCheck:
         """The report; told: size, sha256 and num_samples of the shard in dataset.json."""
         try:
             content = self.path.read_bytes()
-        except OSError as error:
-            self._problem("", f"cannot be read ({error.strerror})")
+            self.report.num_bytes = len(content)
+            samples = self._read_tar(content)
+        except (tarfile.TarError, OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._problem("", f"cannot be read ({reason})")
+            self.report.is_read = False
             return self.report
-        self.report.num_bytes = len(content)
         if len(content) != told["size"]:
             self._problem("", f"has {len(content)} bytes, dataset.json says {told['size']}")
         if hashlib.sha256(content).hexdigest() != told["sha256"]:
             self._problem("", "its SHA-256 is not the one in dataset.json")
-        samples = self._read_tar(content)
         if len(samples) != told["num_samples"]:
             self._problem("", f"holds {len(samples)} samples, dataset.json says {told['num_samples']}")
         self._check_index(samples)
@@ -130,17 +136,14 @@ class ShardCheck:
     # The tar and its index.
 
     def _read_tar(self, content: bytes) -> list[_Sample]:
+        """The samples of the tar, or an exception where a header is damaged: then it is not known what follows."""
         samples: list[_Sample] = []
-        try:
-            with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
-                for info in tar:
-                    if info.offset_data + info.size > len(content):
-                        raise tarfile.ReadError("unexpected end of data")
-                    self._read_member(info, content, samples)
-        except (tarfile.TarError, OSError, ValueError) as error:
-            self._problem("", f"is no whole tar file ({error})")
-        if content[-2 * tarfile.BLOCKSIZE :] != bytes(2 * tarfile.BLOCKSIZE):
-            self._problem("", "does not end like a tar file")
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+            for info in tar:
+                self._read_member(info, content, samples)
+            end = content[tar.offset :]  # tarfile stops without a word at a header that it does not understand
+            if len(end) < 2 * tarfile.BLOCKSIZE or end.strip(b"\0"):
+                raise tarfile.ReadError(f"no sound header at byte {tar.offset} of the tar")
         for key, number in Counter(sample.key for sample in samples).items():
             if number > 1:
                 self._problem(key, "its members do not stand together")
