@@ -4,15 +4,17 @@ Radford et al. (2021), arXiv 2103.00020, figure 3, is the case where only the di
 over several true entries is the L_out loss of Khosla et al. (2020), arXiv 2004.11362, equation 2.
 """
 
-from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from dualenc.losses.collectives import all_reduce_max, all_reduce_sum, gather, rank, world_size
-from dualenc.losses.inputs import LossInputs, Report
+from dualenc.losses.blocks import Block, Pairs, compiled, gradients, pair_matrix
+from dualenc.losses.collectives import all_reduce_max, all_reduce_sum
+from dualenc.losses.inputs import Judge, LossInputs, Report
 
 
 def info_nce(
@@ -20,11 +22,11 @@ def info_nce(
     query: Float[Tensor, "b d"],
     *,
     logit_scale: Float[Tensor, ""] | float,
-    targets: Bool[Tensor, "b columns"] | None = None,
+    targets: Bool[Tensor, "b columns"] | Judge | None = None,
     extra: Float[Tensor, "k d"] | None = None,
-    extra_targets: Bool[Tensor, "b extra_columns"] | None = None,
-    undecided: Bool[Tensor, "b columns"] | None = None,
-    extra_undecided: Bool[Tensor, "b extra_columns"] | None = None,
+    extra_targets: Bool[Tensor, "b extra_columns"] | Judge | None = None,
+    undecided: Bool[Tensor, "b columns"] | Judge | None = None,
+    extra_undecided: Bool[Tensor, "b extra_columns"] | Judge | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> Float[Tensor, ""]:
     """Mean of the scene-to-query and the query-to-scene cross-entropy of the global batch, in nats.
@@ -41,10 +43,11 @@ def info_nce(
 
     ``undecided`` and ``extra_undecided``, of the shapes of the targets, say which pairs are neither true nor false (a
     relation inside its margin): they are left out, as if the column were not there for that row, nor the row for that
-    column. None is no such pair.
+    column. None is no such pair. Each of the four may be a :data:`Judge`, which is asked for a block at a time.
 
     The value is that of the global batch on every rank; averaging gradients over ranks gives the gradient of one
-    process on the whole batch. Computed in float32 (float64 for such inputs), under autocast too.
+    process on the whole batch. Computed in float32 (float64 for such inputs), under autocast too. Memory is linear in
+    the global batch (see :mod:`dualenc.losses.blocks`).
 
     Raises ValueError for targets of the wrong shape, or a b that differs between ranks.
     """
@@ -66,138 +69,114 @@ def info_nce(
 
 def infonce_loss(inputs: LossInputs, *, edits: bool = True) -> tuple[Float[Tensor, ""], Report]:
     """:func:`info_nce` for the registry, with the extra columns or without; reports the two directions."""
-    if not edits:
-        inputs = replace(inputs, extra=None, extra_targets=None, extra_undecided=None)
-    scene, query, extra, group = inputs.scene, inputs.query, inputs.extra, inputs.group
-    with torch.autocast(scene.device.type, enabled=False):
-        dtype = torch.promote_types(scene.dtype, torch.float32)
-        scene, query = scene.to(dtype), query.to(dtype)
-        extra = query[:0] if extra is None else extra.to(dtype)
-        num_extra = _num_extra(len(query), len(extra), query.device, group)
-        present = _present(num_extra).to(query.device)
-        columns = _columns(query, extra, int(num_extra.max()), present, group)
-        true = _pairs(inputs, _targets(inputs), inputs.extra_targets, int(num_extra.max()), present)
-        undecided = _undecided(inputs, int(num_extra.max()), present)
+    with torch.autocast(inputs.scene.device.type, enabled=False):
+        scene, columns, pairs = pair_matrix(inputs, edits=edits)
         # Scaling the scenes rather than the logits spares the temperature's gradient a [b, columns] product.
-        to_query, to_scene = _cross_entropies((scene * inputs.logit_scale) @ columns.T, true, undecided, group)
+        to_query, to_scene = _CrossEntropies.apply(scene * inputs.logit_scale, columns, pairs, inputs.group)
     report = {"scene_to_query": to_query.detach(), "query_to_scene": to_scene.detach()}
     return (to_query + to_scene) / 2, report
 
 
-def _num_extra(
-    num_rows: int, num_extra: int, device: torch.device, group: dist.ProcessGroup | None
-) -> Int[Tensor, " world"]:
-    """Every rank's number of extra columns, on the host.
+class _CrossEntropies(torch.autograd.Function):
+    """The scene-to-query and the query-to-scene term, from this rank's rows of the global pair matrix.
 
-    Costs a tiny collective also when this rank has none: ranks must agree on the shapes they are about to exchange.
+    Cross-entropy against the uniform distribution over the true entries of a line (row or column) is the log-sum-exp
+    minus the mean true logit. A row lies on one rank. A column is spread over ranks: its log-sum-exp combines the local
+    ones. Once it is known, a rank's gradients follow from its own pairs.
     """
-    if world_size(group) == 1:
-        return torch.tensor([num_extra])
-    rows, extras = gather(torch.tensor([[num_rows, num_extra]], device=device), group).cpu().unbind(1)
-    if (rows != num_rows).any():
-        raise ValueError(f"info_nce needs the same number of rows on every rank, got {rows.tolist()}")
-    return extras
 
+    @staticmethod
+    def forward(
+        ctx: Any, scene: Tensor, columns: Tensor, pairs: Pairs, group: dist.ProcessGroup | None
+    ) -> tuple[Tensor, Tensor]:
+        ctx.pairs, ctx.group, ctx.kept = pairs, group, []
+        row_lines, my_lines = _lines(pairs, scene, columns, ctx.kept)
+        row_losses, row_counts = _losses(row_lines)
+        peak = all_reduce_max(my_lines[0], group)
+        my_totals = torch.stack([row_losses.sum(), row_counts.sum()])
+        mine = torch.cat([my_totals, (my_lines[0] - peak).exp(), my_lines[1:].flatten()])
+        totals, sums = all_reduce_sum(mine, group).split([2, my_lines.numel()])
+        column_lines = sums.view_as(my_lines)
+        column_lines[0].log_().add_(peak)
+        column_losses, column_counts = _losses(column_lines)
+        num_rows, num_columns = totals[1].clamp(min=1), column_counts.sum().clamp(min=1)
+        row_weights = _weights(row_lines, row_counts / num_rows)
+        column_weights = _weights(column_lines, column_counts / num_columns)
+        ctx.save_for_backward(scene, columns, row_weights, column_weights)
+        return totals[0] / num_rows, column_losses.sum() / num_columns
 
-def _present(num_extra: Int[Tensor, " world"]) -> Int[Tensor, " present"]:
-    """Which of the world * max k padded slots hold an extra column."""
-    slots = torch.arange(int(num_extra.max()))
-    return (slots < num_extra[:, None]).flatten().nonzero().squeeze(1)
-
-
-def _columns(
-    query: Float[Tensor, "b d"],
-    extra: Float[Tensor, "k d"],
-    max_extra: int,
-    present: Int[Tensor, " present"],
-    group: dist.ProcessGroup | None,
-) -> Float[Tensor, "columns d"]:
-    """The queries of all ranks, then the extra columns of all ranks.
-
-    Both travel in one collective. That is one latency instead of two, and it keeps the backward of all ranks alike:
-    the gathered tensor needs a gradient everywhere, also where a rank's own (empty) extra does not.
-    """
-    padding = query.new_zeros(max_extra - len(extra), query.shape[1])
-    gathered = gather(torch.cat([query, extra, padding]), group).unflatten(0, (-1, len(query) + max_extra))
-    queries, extras = gathered.split([len(query), max_extra], dim=1)
-    return torch.cat([queries.flatten(0, 1), extras.flatten(0, 1).index_select(0, present)])
-
-
-def _targets(inputs: LossInputs) -> Bool[Tensor, "b columns"]:
-    """The targets; the diagonal of the global batch where there are none."""
-    if inputs.targets is not None:
-        return inputs.targets
-    num_rows = len(inputs.scene)
-    shape = (num_rows, num_rows * world_size(inputs.group))
-    targets = torch.zeros(shape, dtype=torch.bool, device=inputs.scene.device)
-    targets.diagonal(offset=num_rows * rank(inputs.group)).fill_(True)
-    return targets
-
-
-def _undecided(
-    inputs: LossInputs, max_extra: int, present: Int[Tensor, " present"]
-) -> Bool[Tensor, "b columns"] | None:
-    """Which pairs are left out; None where there are none."""
-    if inputs.undecided is None and inputs.extra_undecided is None:
-        return None
-    queries = inputs.undecided
-    if queries is None:
-        queries = torch.zeros_like(_targets(inputs))
-    return _pairs(inputs, queries, inputs.extra_undecided, max_extra, present)
-
-
-def _pairs(
-    inputs: LossInputs,
-    queries: Bool[Tensor, "b columns"],
-    extra: Bool[Tensor, "b extra_columns"] | None,
-    max_extra: int,
-    present: Int[Tensor, " present"],
-) -> Bool[Tensor, "b all_columns"]:
-    """What is said of this rank's scenes and each query, and each (padded) extra one, over :func:`_columns`."""
-    num_rows, world = len(inputs.scene), world_size(inputs.group)
-    shape, extra_shape = (num_rows, num_rows * world), (num_rows, max_extra * world)
-    if extra is None:
-        extra = torch.zeros(extra_shape, dtype=torch.bool, device=inputs.scene.device)
-    if queries.shape != shape or extra.shape != extra_shape:
-        raise ValueError(
-            f"info_nce needs targets {list(shape)} and extra_targets {list(extra_shape)} (rows, columns of all ranks), "
-            f"and undecided ones alike, got {list(queries.shape)} and {list(extra.shape)}"
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_rows: Tensor, grad_columns: Tensor) -> tuple[Tensor | None, ...]:
+        scene, columns, row_weights, column_weights = ctx.saved_tensors
+        # All ranks' copies of the value depend on this rank's pairs: see `collectives`.
+        grads = all_reduce_sum(torch.stack([grad_rows, grad_columns]), ctx.group)
+        row_weights, column_weights = (
+            torch.cat([weights[:1], grad * weights[1:]]) for weights, grad in zip((row_weights, column_weights), grads)
         )
-    return torch.cat([queries, extra.index_select(1, present)], dim=1)
+        gradient = compiled(_gradient) if ctx.pairs.compile else _gradient
+
+        def of_logits(block: Block) -> Tensor:
+            weights = row_weights[:, block.rows], column_weights[:, block.columns]
+            return gradient(block.logits, block.true, block.undecided, *weights)
+
+        return *gradients(ctx.pairs, scene, columns, ctx.kept, of_logits), None, None
 
 
-def _cross_entropies(
-    logits: Float[Tensor, "b columns"],
-    true: Bool[Tensor, "b columns"],
-    undecided: Bool[Tensor, "b columns"] | None,
-    group: dist.ProcessGroup | None,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The scene-to-query and the query-to-scene term, from this rank's rows of the global logits.
+def _lines(
+    pairs: Pairs, scene: Float[Tensor, "b d"], columns: Float[Tensor, "n d"], kept: list[Block]
+) -> tuple[Float[Tensor, "4 b"], Float[Tensor, "4 n"]]:
+    """Of each line of this rank's pairs: log-sum-exp of logits, sum of true ones, numbers of true and of false pairs.
 
-    Cross-entropy against the uniform distribution over the true entries is the log-sum-exp minus the mean true logit.
-    A row lies on one rank. A column is spread over ranks: its log-sum-exp combines the local ones.
+    The counts are exact up to 2^24 in float32; as floats they can travel with the sums.
     """
-    num_columns = logits.shape[1]
-    false = ~true
-    if undecided is not None:
-        true, false = true & ~undecided, false & ~undecided
-        # Finite, so that a column without any pair on this rank adds exp(-large) = 0 to the others' and not NaN.
-        logits = logits.masked_fill(undecided, torch.finfo(logits.dtype).min / 2)
-    row_true = true.sum(1)
-    row_counts = (row_true > 0) & false.any(1)
-    counts = all_reduce_sum(torch.cat([true.sum(0), false.sum(0), row_counts.sum()[None]]), group)
-    column_true, column_false, num_counting_rows = counts.split([num_columns, num_columns, 1])
-    column_counts = (column_true > 0) & (column_false > 0)
+    row_lines, column_lines = scene.new_zeros(4, len(scene)), scene.new_zeros(4, len(columns))
+    row_lines[0] = column_lines[0] = -torch.inf
+    sums = compiled(_sums) if pairs.compile else _sums
+    for block in pairs.blocks(scene, columns, kept):
+        parts = sums(block.logits, block.true, block.undecided)
+        if kept:
+            return parts  # of the whole matrix
+        for lines, part in zip((row_lines[:, block.rows], column_lines[:, block.columns]), parts):
+            torch.logaddexp(lines[0], part[0], out=lines[0])
+            lines[1:] += part[1:]
+    return row_lines, column_lines
 
-    true_logits = logits.masked_fill(~true, 0)
-    row_losses = logits.logsumexp(1) - true_logits.sum(1) / row_true.clamp(min=1)
-    my_row_loss = row_losses.masked_fill(~row_counts, 0).sum()
 
-    my_lse = logits.logsumexp(0)
-    peak = all_reduce_max(my_lse, group)
-    sums = all_reduce_sum(torch.cat([(my_lse - peak).exp(), true_logits.sum(0), my_row_loss[None]]), group)
-    column_exp, column_true_logits, row_loss = sums.split([num_columns, num_columns, 1])
-    column_losses = peak + column_exp.log() - column_true_logits / column_true.clamp(min=1)
-    column_loss = column_losses.masked_fill(~column_counts, 0).sum()
-    counting_rows = num_counting_rows.squeeze(0)
-    return row_loss.squeeze(0) / counting_rows.clamp(min=1), column_loss / column_counts.sum().clamp(min=1)
+def _sums(logits: Tensor, true: Tensor, undecided: Tensor | None) -> tuple[Tensor, Tensor]:
+    """:func:`_lines` of one block."""
+    mask = true.to(logits.dtype)  # sums of floats are several times as fast as sums of bools
+    true_logits = logits * mask
+    lines = []
+    for dim in (1, 0):
+        num_true = mask.sum(dim)
+        num_false = logits.shape[dim] - num_true
+        if undecided is not None:
+            num_false = num_false - undecided.sum(dim)
+        lines.append(torch.stack([logits.logsumexp(dim), true_logits.sum(dim), num_true, num_false]))
+    return lines[0], lines[1]
+
+
+def _losses(lines: Float[Tensor, "4 n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """Each line's cross-entropy, 0 where it has none, and whether it has one: 1 or 0."""
+    lse, true_logits, num_true, num_false = lines
+    none = (num_true == 0) | (num_false == 0)
+    losses = (lse - true_logits / num_true.clamp(min=1)).masked_fill(none, 0)
+    return losses, 1 - none.to(losses.dtype)
+
+
+def _weights(lines: Float[Tensor, "4 n"], share: Float[Tensor, " n"]) -> Float[Tensor, "3 n"]:
+    """Each line's log-sum-exp, its share in the mean, and the share that falls to each of its true entries."""
+    return torch.stack([lines[0], share, share / lines[2].clamp(min=1)])
+
+
+def _gradient(
+    logits: Tensor, true: Tensor, undecided: Tensor | None, row_weights: Tensor, column_weights: Tensor
+) -> Tensor:
+    """The gradient of a block's logits: softmax minus target along the rows, and along the columns."""
+    row_lse, row_share, row_true_share = row_weights.unsqueeze(-1)
+    column_lse, column_share, column_true_share = column_weights
+    grad = (logits - row_lse).exp_().mul_(row_share)
+    grad.addcmul_((logits - column_lse).exp_(), column_share)
+    grad.addcmul_(true.to(grad.dtype), row_true_share + column_true_share, value=-1)
+    return grad if undecided is None else grad.masked_fill_(undecided, 0)

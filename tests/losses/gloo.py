@@ -145,14 +145,20 @@ def check(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def broken_backward(function: type[torch.autograd.Function]) -> Iterator[None]:
-    """The usual mistake: each rank keeps its own gradient and nothing is summed, so a factor W is missing."""
+    """The usual mistake: each rank keeps its own gradient and this backward sums nothing, so a factor W is missing."""
+    correct, reduce, scatter = function.backward, dist.all_reduce, collectives._reduce_scatter
 
-    def backward(ctx, grad):
-        if function is collectives._AllReduceSum:
-            return grad, None
-        return grad.chunk(dist.get_world_size(ctx.group))[dist.get_rank(ctx.group)], None
+    def keep_own(out, x, *, group):
+        out.copy_(x.chunk(dist.get_world_size(group))[dist.get_rank(group)])
 
-    correct, function.backward = function.backward, staticmethod(backward)
+    def backward(ctx, *grads):
+        dist.all_reduce, collectives._reduce_scatter = lambda x, **options: None, keep_own
+        try:
+            return correct(ctx, *grads)
+        finally:
+            dist.all_reduce, collectives._reduce_scatter = reduce, scatter
+
+    function.backward = staticmethod(backward)
     try:
         yield
     finally:
