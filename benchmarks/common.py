@@ -4,7 +4,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -37,6 +37,17 @@ def speed_ratio(seconds: Mapping[str, list[float]], name: str, other: str) -> fl
     return statistics.median(b / a for a, b in zip(seconds[name], seconds[other]))
 
 
+def table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a Markdown table with its columns aligned."""
+    lines = [list(header), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    print(f"\n{title}\n")
+    for line in lines:
+        print("| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths)) + " |")
+    print()
+
+
 def report(
     found: Mapping[str, float],
     path: Path | None,
@@ -48,6 +59,11 @@ def report(
     width = max(map(len, found))
     for name, value in found.items():
         print(f"{name:{width}s} {value:14.3f}  {_verdict(name, value, at_least, at_most)}".rstrip())
+    write(found, path)
+
+
+def write(found: Mapping[str, float], path: Path | None) -> None:
+    """Writes the figures as JSON where a path is given."""
     if path:
         path.write_text(json.dumps(found, indent=2) + "\n")
 
