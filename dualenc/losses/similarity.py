@@ -142,9 +142,10 @@ class _SquaredProducts(torch.autograd.Function):
 def _rbf_terms(x: Tensor, y: Tensor, debiased: bool, sigma: float, group: dist.ProcessGroup | None) -> Terms:
     """HSIC from sums over kernel rows, of which each rank has its own."""
     num_rows, first = len(x) * world_size(group), len(x) * rank(group)
+    # float64 on the wire too: what comes back are parts of a gradient, one of each rank, that nearly cancel.
+    both = gather(torch.cat([x, y], dim=1).double(), group)
     # Centred, so that distances of a narrow cone are not differences of large numbers.
-    both = gather(torch.cat([x, y], dim=1), group)
-    x, y, floor = centred(both[:, : x.shape[1]], both[:, x.shape[1] :], None)
+    x, y, floor = centred(both[:, : x.shape[1]], both[:, x.shape[1] :], group, gathered=True)
     rows = range(first, first + num_rows // world_size(group))
     medians = torch.stack([_median_distance(side.detach(), rows, group) for side in (x, y)])
     widths = 2 * sigma**2 * torch.where(medians > 0, medians, 1)

@@ -187,7 +187,7 @@ def _svd_of_rows(x: Tensor, y: Tensor, center: bool, group: dist.ProcessGroup | 
     widths = [x.shape[1], y.shape[1]]
     own = slice(rank(group) * len(x), (rank(group) + 1) * len(x))
     x, y = gather(torch.cat([x, y], dim=1), group).split(widths, dim=1)
-    x, y, floor = centred(x, y, None) if center else (x, y, x.new_zeros(2))
+    x, y, floor = centred(x, y, group, gathered=True) if center else (x, y, x.new_zeros(2))
     constant = (torch.stack([x.square().sum(), y.square().sum()]) <= floor).any()
     (x_basis, x_rest), (y_basis, y_rest) = torch.linalg.qr(x.T), torch.linalg.qr(y.T)
     u, values, v = _svd(x_rest @ y_rest.T, constant)
