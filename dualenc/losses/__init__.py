@@ -12,13 +12,25 @@ from dualenc.losses.hard_negatives import hard_negatives_loss
 from dualenc.losses.inputs import Loss, LossInputs, Report
 from dualenc.losses.recognition import recognition_loss
 from dualenc.losses.similarity import cka, cka_loss
+from dualenc.losses.sigmoid import siglip_loss, sigmoid_contrastive
 from dualenc.losses.spectrum import clip_svd_loss, cross_covariance_spectrum, svd_loss
 from dualenc.losses.sphere import alignment_loss, uniformity_loss
 
-__all__ = ["LOSSES", "Loss", "LossInputs", "Report", "cka", "cross_covariance_spectrum", "info_nce", "total_loss"]
+__all__ = [
+    "LOSSES",
+    "Loss",
+    "LossInputs",
+    "Report",
+    "cka",
+    "cross_covariance_spectrum",
+    "info_nce",
+    "sigmoid_contrastive",
+    "total_loss",
+]
 
 LOSSES: dict[str, Loss] = {
     "infonce": infonce_loss,
+    "siglip": siglip_loss,
     "recognition": recognition_loss,
     "cka": cka_loss,
     "svd": svd_loss,

@@ -38,7 +38,7 @@ class Block:
 class Pairs:
     """What is known of all pairs of this rank's scenes and the columns of all ranks.
 
-    ``size`` is the side of the square that bounds a block's number of pairs; ``compile`` asks for :func:`compiled`.
+    ``size`` is the side of the square that bounds a block's number of pairs.
     """
 
     true: Judge
@@ -60,6 +60,10 @@ class Pairs:
             if len(places) == 1:
                 kept.append(block)
             yield block
+
+    def fused(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What is to be done with a block, compiled where that was asked for."""
+        return _compiled(function) if self.compile else function
 
     def _places(self, num_rows: int, num_columns: int) -> list[tuple[slice, slice]]:
         rows = _cut(num_rows, self.size)
@@ -96,9 +100,8 @@ def gradients(
 
 
 @functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """torch.compile of what is done with one block; once for all shapes, since those of the last blocks differ."""
-    return torch.compile(function, dynamic=True)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=True)  # once for all shapes: blocks of one loss differ by a row
 
 
 def pair_matrix(inputs: LossInputs, *, edits: bool) -> tuple[Float[Tensor, "b d"], Float[Tensor, "n d"], Pairs]:
@@ -158,6 +161,8 @@ def _columns(
     Both travel in one collective. That is one latency instead of two, and it keeps the backward of all ranks alike:
     the gathered tensor needs a gradient everywhere, also where a rank's own (empty) extra does not.
     """
+    if not max_extra:
+        return gather(query, group)
     padding = query.new_zeros(max_extra - len(extra), query.shape[1])
     gathered = gather(torch.cat([query, extra, padding]), group).unflatten(0, (-1, len(query) + max_extra))
     queries, extras = gathered.split([len(query), max_extra], dim=1)
@@ -230,8 +235,8 @@ def _joined(queries: Judge, extra: Judge, num_queries: int, present: Int[Tensor,
         if len(slots):
             span = slice(int(slots[0]), int(slots[-1]) + 1)
             block = extra(rows, span)
-            yield (
-                block if block.shape[1] == len(slots) else block.index_select(1, (slots - span.start).to(block.device))
-            )
+            if block.shape[1] > len(slots):
+                block = block.index_select(1, (slots - span.start).to(block.device))
+            yield block
 
     return lambda rows, columns: torch.cat(list(parts(rows, columns)), dim=1)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dualenc.losses.blocks import Block, Pairs, compiled, gradients, pair_matrix
+from dualenc.losses.blocks import Block, Pairs, gradients, pair_matrix
 from dualenc.losses.collectives import all_reduce_max, all_reduce_sum
 from dualenc.losses.inputs import Judge, LossInputs, Report
 
@@ -114,7 +114,7 @@ class _CrossEntropies(torch.autograd.Function):
         row_weights, column_weights = (
             torch.cat([weights[:1], grad * weights[1:]]) for weights, grad in zip((row_weights, column_weights), grads)
         )
-        gradient = compiled(_gradient) if ctx.pairs.compile else _gradient
+        gradient = ctx.pairs.fused(_gradient)
 
         def of_logits(block: Block) -> Tensor:
             weights = row_weights[:, block.rows], column_weights[:, block.columns]
@@ -132,7 +132,7 @@ def _lines(
     """
     row_lines, column_lines = scene.new_zeros(4, len(scene)), scene.new_zeros(4, len(columns))
     row_lines[0] = column_lines[0] = -torch.inf
-    sums = compiled(_sums) if pairs.compile else _sums
+    sums = pairs.fused(_sums)
     for block in pairs.blocks(scene, columns, kept):
         parts = sums(block.logits, block.true, block.undecided)
         if kept:
