@@ -11,8 +11,8 @@ from dualenc.losses.contrastive import info_nce, infonce_loss
 from dualenc.losses.hard_negatives import hard_negatives_loss
 from dualenc.losses.inputs import Loss, LossInputs, Report
 from dualenc.losses.recognition import recognition_loss
-from dualenc.losses.similarity import cka, cka_loss
 from dualenc.losses.sigmoid import siglip_loss, sigmoid_contrastive
+from dualenc.losses.similarity import cka, cka_loss
 from dualenc.losses.spectrum import clip_svd_loss, cross_covariance_spectrum, svd_loss
 from dualenc.losses.sphere import alignment_loss, uniformity_loss
 
