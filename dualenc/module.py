@@ -66,13 +66,16 @@ class DualEncoderModule(pl.LightningModule):
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
         loss, report = self._forward_backward(batch)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.optim.clip or math.inf)
+        weights = list(self.model.parameters())
+        norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         if all_reduce_max((~torch.isfinite(loss + norm)).int()):
             raise InputError(
                 f"the training diverged at step {self.samples // self.batch_size + 1} (after {self.samples} samples): "
                 f"loss {loss.item():g}, gradient norm {norm.item():g}; not finite: {not_finite(self.model, batch)}; "
                 "no weight was changed and the last checkpoint is kept; lower optim.lr and train anew"
             )
+        if self.optim.clip:
+            torch.nn.utils.clip_grads_with_norm_(weights, self.optim.clip, norm)
         optimizer.step()
         self.model.clamp_()
         self.samples += self.batch_size

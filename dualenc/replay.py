@@ -54,7 +54,8 @@ def backward_in_chunks(
     towers = _Chunks(encoder.encode_scenes, scenes, chunks), _Chunks(encoder.encode_queries, queries, chunks)
     leaves = [tower.embed() for tower in towers] + [theta.detach().requires_grad_() for theta in loss_parameters]
     loss, report = objective(*leaves)
-    gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+    with torch.autocast(scenes.device.type, enabled=False):  # a region around the step would reach into the backward
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     for i in range(chunks):
         shares = [share for tower, g in zip(towers, gradients) if (share := tower.replay(i, g)) is not None]
         last = i == chunks - 1
