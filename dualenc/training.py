@@ -57,6 +57,8 @@ def train(config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank:
     spec = model_spec(config, source)
     torch.manual_seed(config.run.seed)
     model = build_model(spec)
+    if config.trainer.precision == "64-true":
+        model.double()  # before a checkpoint is loaded: Lightning would cast what had been rounded to float32
     found = newest_checkpoint(run.checkpoints)
     start = found[1]["samples"] if found else 0
     if rank == 0:
@@ -237,7 +239,7 @@ def _best(
     path = run.checkpoints / BEST
     if not best or best["samples"] == config.trainer.max_samples or not path.exists():
         return {"samples": config.trainer.max_samples, "metrics": with_prefix(last)}
-    chosen = build_model(spec).to(next(model.parameters()).device)
+    chosen = build_model(spec).to(next(model.parameters()))
     chosen.load_state_dict(read_weights(path)[0])
     results = make_evaluator(config, chosen, source).all_splits()
     return {"samples": best["samples"], "metrics": with_prefix(results)}
