@@ -254,7 +254,9 @@ class TrainerConfig:
 
     max_samples: int = field(1_000_000, "training length in samples, rounded up to whole batches", minimum=1)
     batch_size: int = field(256, "global batch: samples of one step over all processes", minimum=2)
-    precision: Literal["32-true", "bf16-mixed"] = field("32-true", "arithmetic of the towers; losses are in fp32")
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = field(
+        "32-true", "arithmetic of the towers; losses are in at least fp32 (64-true: to compare numbers, not for speed)"
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = field("auto", "device kind", identity=False)
     devices: int = field(1, "processes on this node", identity=False, minimum=1)
     nodes: int = field(1, "nodes", identity=False, minimum=1)
@@ -417,6 +419,12 @@ def _check(config: Config) -> None:
     world = config.trainer.devices * config.trainer.nodes
     if config.trainer.batch_size % world:
         raise InputError(f"trainer.batch_size: {config.trainer.batch_size} does not divide into {world} processes")
+    share = config.trainer.batch_size // world
+    if config.trainer.chunks > share:
+        raise InputError(
+            f"trainer.chunks: a process's share of a batch is {share} samples, which make at most as many parts, not "
+            f"{config.trainer.chunks}"
+        )
 
 
 def _check_losses(config: Config) -> None:

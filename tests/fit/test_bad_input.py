@@ -19,6 +19,7 @@ WRONG = [
     ([QUICKSTART, "trainer.max_samples=0"], "trainer.max_samples"),
     ([QUICKSTART, "trainer.batch_size=1"], "trainer.batch_size"),
     ([QUICKSTART, "trainer.devices=5"], "trainer.batch_size"),
+    ([QUICKSTART, "trainer.chunks=193"], "trainer.chunks"),
     ([QUICKSTART, "run.seed=-1"], "run.seed"),
     ([QUICKSTART, "run.name=a/b"], "run.name"),
     ([QUICKSTART, "run.seed=18446744073709551616"], "run.seed"),
