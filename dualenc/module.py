@@ -81,6 +81,7 @@ class DualEncoderModule(pl.LightningModule):
         self.samples += self.batch_size
         scale = self.model.logit_scale.detach()
         numbers = {"loss": loss, "grad_norm": norm, "temperature": 1 / scale, "lr": torch.tensor(rate)}
+        numbers["samples_crc32"] = torch.tensor(batch.crc32, dtype=torch.float64)  # equal for any number of processes
         return {f"train/{name}": value for name, value in {**numbers, **report}.items()}
 
     def _forward_backward(self, batch: TrainBatch) -> tuple[Float[Tensor, ""], Report]:

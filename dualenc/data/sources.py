@@ -5,6 +5,7 @@ computes the queries of the whole global batch, which costs little, so that the 
 all queries needs no communication.
 """
 
+import zlib
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -54,7 +55,7 @@ class TrainBatch(NamedTuple):
     undecided, extra_undecided: of the shapes of the targets, which pairs are neither true nor false (a relation inside
     its margin) and no part of a loss; None, in all processes, where the data states no relations;
     objects int64 [B, m] of the global batch; collisions, edits: how many scenes of the global batch have their swap
-    partner in it, and how many edits stand in it.
+    partner in it, and how many edits stand in it; crc32: of the global batch's sample numbers in order, as int64.
 
     concept_queries int64 [q, T] and object_queries int64 [p, T]: this process's part of the step's pools, q and p the
     same but for one in all processes; concept_targets bool [b, world * q_max], object_targets bool [b, world * p_max].
@@ -75,6 +76,7 @@ class TrainBatch(NamedTuple):
     objects: Array
     collisions: int
     edits: int
+    crc32: int
     undecided: Said | None = None
     extra_undecided: Said | None = None
     concept_queries: Array | None = None
@@ -262,6 +264,7 @@ class ShardSource:
         return TrainBatch(
             position=position,
             indices=rows[own],
+            crc32=_crc32(rows),
             scenes=self._inputs("train", rows[own], scenes[own]),
             queries=self._queries.tokens(kind[own], objects[own], pooled[own], captions[own].astype(np.int64)),
             extra=extra.tokens,
@@ -387,6 +390,7 @@ class SymbolicSource:
         return TrainBatch(
             position=position,
             indices=np.arange(position, stop)[own],
+            crc32=_crc32(np.arange(position, stop)),
             scenes=SymbolicScenes.tokens(scenes[own]),
             queries=self._queries.tokens(kind[own], objects[own], pooled[own], captions),
             extra=extra.tokens,
@@ -459,6 +463,10 @@ class SymbolicSource:
             status=np.where(np.stack(seen, axis=1), SEEN, HELD_OUT).astype(np.int8),
         )
         return EvalBatch(inputs, scenes, texts)
+
+
+def _crc32(samples: np.ndarray) -> int:
+    return zlib.crc32(samples.astype("<i8").tobytes())
 
 
 def _padded_forms(forms: np.ndarray, num_conjuncts: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Training batches: the same global batch for any number of processes, and targets that are the truth."""
 
+import zlib
 from collections import Counter
 from itertools import permutations
 from typing import Any
@@ -92,6 +93,7 @@ def test_any_number_of_processes_makes_the_same_global_batch(source: Source, pos
         for part in several:
             assert np.array_equal(part.objects, whole.objects)
             assert (part.collisions, part.edits, part.position) == (whole.collisions, whole.edits, position)
+            assert part.crc32 == zlib.crc32(np.concatenate([part.indices for part in several]).tobytes())
 
 
 def test_targets_are_the_truth_of_the_decoded_queries(source: Source) -> None:
