@@ -7,6 +7,7 @@ from pathlib import Path
 
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
+EXIT_LOST = 75  # the system's EX_TEMPFAIL: "try again"
 EXIT_INTERRUPTED = 130
 
 
@@ -32,14 +33,25 @@ def run_cli(main: Callable[[list[str]], int | None]) -> None:
     """
     try:
         code = main(sys.argv[1:]) or EXIT_OK
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted; the same command continues", file=sys.stderr)
-        code = EXIT_INTERRUPTED
+        code = exit_code(error)
     except (InputError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
-        code = EXIT_BAD_INPUT
+        code = exit_code(error)
     sys.stdout.flush()
     sys.exit(code)
+
+
+def exit_code(error: BaseException | None) -> int:
+    """The exit code of a process that ends with `error`."""
+    if error is None:
+        return EXIT_OK
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return EXIT_BAD_INPUT if isinstance(error, InputError | OSError) else 1
 
 
 def one_line(error: BaseException) -> str:

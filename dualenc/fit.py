@@ -1,7 +1,9 @@
 """Trains one run: `python -m dualenc.fit CONFIG [key=value ...]`; `--help` prints every key.
 
-The same command continues an interrupted run and leaves a finished one alone. Exit code 0: done; 2: bad input, one
-line on stderr; 130: interrupted, with a checkpoint saved.
+The same command continues an interrupted run and leaves a finished one alone. Exit code 0: done; 2: bad input or no
+room on the disk, one line on stderr; 75: another process of the training died, one line names it; 130: stopped by
+SIGTERM, SIGINT or SIGUSR1 to any of its processes, with a checkpoint saved (all of them save together and leave); 1: a
+defect, with a traceback. Under torchrun the exit code is torchrun's: 0, or 1 for all the others.
 """
 
 from dualenc.signals import StopFlag
@@ -10,7 +12,6 @@ STOP = StopFlag()
 STOP.install()  # before the slow imports, so that no signal is lost or answered by someone else
 
 import contextlib  # noqa: E402
-import os  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -21,7 +22,9 @@ from dualenc.config import Config  # noqa: E402
 from dualenc.data.open import Data, open_data  # noqa: E402
 from dualenc.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, run_cli  # noqa: E402
 from dualenc.files import Claim, probe_folder  # noqa: E402
+from dualenc.launch import launched, launcher_overrides, rank_of  # noqa: E402
 from dualenc.run import RunFolder  # noqa: E402
+from dualenc.watch import Watch  # noqa: E402
 
 USAGE = "usage: python -m dualenc.fit CONFIG [key=value ...]"
 
@@ -33,8 +36,8 @@ def main(argv: list[str]) -> int:
         return EXIT_OK
     if not argv or "=" in argv[0]:
         raise InputError(f"the config file is missing; {USAGE}")
-    rank = adopt_launcher(overrides := argv[1:])
-    config = configuration.load(argv[0], overrides)
+    config = configuration.load(argv[0], [*argv[1:], *launcher_overrides()])
+    rank = rank_of(config.trainer)
     probe_folder(Path(config.run.dir))
     data, dataset_hash = open_data(config.data, config.model, batch_size=config.trainer.batch_size)
     rounded = configuration.round_up(config)
@@ -49,8 +52,11 @@ def main(argv: list[str]) -> int:
         if not run.summary.exists():
             if rank == 0:
                 run.open(config)
-            if not _train(config, data, run, rank):
-                return EXIT_INTERRUPTED
+            with launched(config.trainer, argv, rank) as watch:
+                if not _train(config, data, run, rank, watch):
+                    if rank == 0:
+                        print("interrupted, with a checkpoint saved; the same command continues", file=sys.stderr)
+                    return EXIT_INTERRUPTED
         if rank == 0:
             conclude(config, run)
     return EXIT_OK
@@ -62,23 +68,10 @@ def _check_hardware(config: Config) -> None:
     accelerator_of(config)
 
 
-def _train(config: Config, data: Data, run: RunFolder, rank: int) -> bool:
+def _train(config: Config, data: Data, run: RunFolder, rank: int, watch: Watch) -> bool:
     from dualenc.training import train  # torch is imported once the config and the data are known to be good
 
-    return train(config, data, run, rank=rank, stop=STOP)
-
-
-def adopt_launcher(overrides: list[str]) -> int:
-    """This process's rank; where torchrun started it, its numbers of processes become overrides."""
-    environment = os.environ
-    if "TORCHELASTIC_RUN_ID" in environment:
-        local = int(environment["LOCAL_WORLD_SIZE"])
-        overrides += [f"trainer.devices={local}", f"trainer.nodes={int(environment['WORLD_SIZE']) // local}"]
-    for name in ("RANK", "SLURM_PROCID"):
-        if name in environment:
-            return int(environment[name])
-    local_rank, node = (int(environment.get(name, "0")) for name in ("LOCAL_RANK", "NODE_RANK"))
-    return local_rank + node * int(environment.get("LOCAL_WORLD_SIZE", "1"))
+    return train(config, data, run, rank=rank, stop=STOP, watch=watch)
 
 
 @contextlib.contextmanager

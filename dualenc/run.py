@@ -11,7 +11,7 @@ from typing import Any
 from dualenc import configs
 from dualenc.config import Config, identity
 from dualenc.errors import InputError
-from dualenc.files import atomic_write, write_json
+from dualenc.files import TEMPORARY, atomic_write, write_json
 from dualenc.report.folder import read_lines
 
 SPEC = "model.json"  # what is needed to build the model: structure, concepts, vocabulary
@@ -32,7 +32,7 @@ class RunFolder:
         return cls(Path(config.run.dir) / f"{config.run.name}-{digest}", digest)
 
     def open(self, config: Config) -> None:
-        """Makes the folder, or checks that the one that exists is this run's; drops torn ends of its logs.
+        """Makes the folder, or checks that the one that exists is this run's; drops what a kill has left half-written.
 
         InputError where it is another's or cannot be told from another's, or where a line of its logs is damaged.
         """
@@ -45,6 +45,8 @@ class RunFolder:
         elif any(self.checkpoints.glob("*.ckpt")):
             raise InputError(f"run.dir: {self.path} holds checkpoints but no config.yaml; move the folder away")
         self.checkpoints.mkdir(exist_ok=True)
+        for unfinished in self.checkpoints.glob(f"*{TEMPORARY}*"):  # of a process that was killed while saving
+            unfinished.unlink()
         for log, keys in ((self.metrics.path, METRIC_KEYS), (self.segments, ())):
             read_lines(log, keys)
             drop_torn_line(log)

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import version
@@ -33,6 +33,7 @@ from dualenc.callbacks import (
 from dualenc.config import Config, TrainerConfig
 from dualenc.data import Dataset, ShardSource, Source
 from dualenc.data.datamodule import SceneDataModule
+from dualenc.errors import InputError
 from dualenc.evaluation import Evaluator, SplitResult, make_evaluator, with_prefix, worst_scenes_json
 from dualenc.files import atomic_path, read_json, write_json
 from dualenc.hardware import accelerator_of, device_of, set_up_torch
@@ -44,10 +45,13 @@ from dualenc.run import RunFolder
 from dualenc.scenes import Grammar, SceneSampler
 from dualenc.signals import StopFlag
 from dualenc.sync import LiveWandb
+from dualenc.watch import Watch
 from dualenc.weights import BEST, FINAL, model_weights, newest_checkpoint, read_weights, save_weights
 
 
-def train(config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank: int, stop: StopFlag) -> bool:
+def train(
+    config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank: int, stop: StopFlag, watch: Watch
+) -> bool:
     """Trains until `max_samples` or until a signal; True when complete. Process 0 then finishes the run folder.
 
     Continues from the newest readable checkpoint. Every process of a distributed run calls this.
@@ -59,24 +63,24 @@ def train(config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank:
     model = build_model(spec)
     if config.trainer.precision == "64-true":
         model.double()  # before a checkpoint is loaded: Lightning would cast what had been rounded to float32
-    found = newest_checkpoint(run.checkpoints)
-    start = found[1]["samples"] if found else 0
-    if rank == 0:
-        write_json(run.path / "model.json", spec.to_dict())
-        run.metrics.cut_back(start)
-        run.add_segment(_segment(config, start))
-        origin = f" (from {found[0].name})" if found else ""
-        print(f"run {run.path}: starts at {start:,} of {config.trainer.max_samples:,} samples{origin}", file=sys.stderr)
     with _live_wandb(config, run, rank) as live:
+        callbacks, binding = _callbacks(config, source, model, run, stop=stop, live=live)
+        trainer = _trainer(config, run, callbacks)
+        broadcast = _meet(trainer, config, watch)
+        # Process 0 looks for the checkpoint, so that all continue from the same one.
+        checkpoint, start = broadcast(_start(config, spec, run) if rank == 0 else None)
         if start < config.trainer.max_samples:
-            checkpoint = found[0] if found else None
-            module, best = _fit(config, source, model, run, checkpoint=checkpoint, stop=stop, live=live)
-            if module.samples < config.trainer.max_samples or stop.is_set:
+            with stop.during_training():
+                samples = _fit(config, source, model, trainer, checkpoint)
+                _part(watch)
+            if samples < config.trainer.max_samples or stop.is_set:
                 return False
+            best = binding.best
         else:
-            assert found is not None
-            model.load_state_dict(model_weights(found[1]))
-            best = next((state for name, state in found[1]["callbacks"].items() if "BindingCallback" in name), {})
+            _part(watch)
+            state = AtomicCheckpointIO().load_checkpoint(checkpoint)
+            model.load_state_dict(model_weights(state))
+            best = next((state for name, state in state["callbacks"].items() if "BindingCallback" in name), {})
         if rank == 0:
             model.to(device_of(config))  # Lightning leaves it on the CPU
             finish(config, source, spec, model, run, best=best)
@@ -85,17 +89,42 @@ def train(config: Config, data: Dataset | SceneSampler, run: RunFolder, *, rank:
     return True
 
 
-def _fit(
-    config: Config,
-    source: Source,
-    model: DualEncoder,
-    run: RunFolder,
-    *,
-    checkpoint: Path | None,
-    stop: StopFlag,
-    live: LiveWandb | None,
-) -> tuple[DualEncoderModule, dict[str, Any]]:
-    """Runs Lightning; the module afterwards and the state of the selection."""
+def _start(config: Config, spec: ModelSpec, run: RunFolder) -> tuple[Path | None, int]:
+    """The checkpoint to continue from and its number of samples; cuts the log back to it and notes the new segment."""
+    found = newest_checkpoint(run.checkpoints)
+    if found and not (isinstance(found[1], dict) and found[1].get("run") == run.hash):
+        raise InputError(f"{found[0]}: is no checkpoint of the run {run.hash}; move it away, or put the run's own back")
+    checkpoint, start = (found[0], found[1]["samples"]) if found else (None, 0)
+    write_json(run.path / "model.json", spec.to_dict())
+    run.metrics.cut_back(start)
+    run.add_segment(_segment(config, start))
+    origin = f" (from {checkpoint.name})" if checkpoint else ""
+    print(f"run {run.path}: starts at {start:,} of {config.trainer.max_samples:,} samples{origin}", file=sys.stderr)
+    return checkpoint, start
+
+
+def _meet(trainer: pl.Trainer, config: Config, watch: Watch) -> Callable[[Any], Any]:
+    """Brings the processes together, and under the watch; how process 0 tells the others something."""
+    strategy = trainer.strategy
+    if config.trainer.devices * config.trainer.nodes == 1:
+        return lambda told: told
+    assert isinstance(strategy, DDPStrategy)
+    assert strategy.cluster_environment is not None
+    strategy.setup_environment()
+    watch.connect(strategy.world_size, address=strategy.cluster_environment.main_address, broadcast=strategy.broadcast)
+    return strategy.broadcast
+
+
+def _part(watch: Watch) -> None:
+    """Ends the process group once all processes are done with it; process 0 may have long work to do afterwards."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+    watch.leave()
+
+
+def _fit(config: Config, source: Source, model: DualEncoder, trainer: pl.Trainer, checkpoint: Path | None) -> int:
+    """Runs Lightning; the number of samples afterwards."""
     settings = config.trainer
     module = DualEncoderModule(
         model,
@@ -114,20 +143,14 @@ def _fit(
         max_samples=settings.max_samples,
         num_workers=config.data.num_workers,
     )
-    callbacks, binding = _callbacks(config, source, model, run, stop=stop, live=live)
-    trainer = _trainer(config, run, callbacks)
-    with stop.during_training():
-        # Lightning's own handlers save inside the handler and do collectives there, which can hang: ours alone act.
-        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-        try:
-            trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-        except BaseException:
-            kill_children()  # the error's traceback keeps the loader, and so its workers, alive
-            raise
-        if dist.is_initialized():
-            dist.barrier()
-            dist.destroy_process_group()
-    return module, binding.best
+    # Lightning's own handlers save inside the handler and do collectives there, which can hang: ours alone act.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    except BaseException:
+        kill_children()  # the error's traceback keeps the loader, and so its workers, alive
+        raise
+    return module.samples
 
 
 def _callbacks(

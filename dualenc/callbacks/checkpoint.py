@@ -28,7 +28,7 @@ class AtomicCheckpointIO(CheckpointIO):
         """Writes beside `path`, moves the old file to PREVIOUS, then the new one into place."""
         path = Path(path)
         with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+            _save(checkpoint, temporary)
             if path.exists():
                 os.replace(path, path.with_name(PREVIOUS))
 
@@ -39,6 +39,15 @@ class AtomicCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Removes a file."""
         Path(path).unlink(missing_ok=True)
+
+
+def _save(checkpoint: dict[str, Any], path: Path) -> None:
+    """`torch.save`, but a full disk is the OSError that it is, not the RuntimeError of torch's writer."""
+    try:
+        with open(path, "wb") as file:
+            torch.save(checkpoint, file)
+    except RuntimeError as error:
+        raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 class CheckpointCallback(StepCallback):
@@ -63,9 +72,15 @@ class CheckpointCallback(StepCallback):
             dist.all_reduce(starts)
             if (starts != mine).any():
                 raise InputError(
-                    f"the processes found checkpoints at different positions, {starts.tolist()}, since another process "
-                    "was still writing; run the same command again"
+                    f"run.dir: the processes read different checkpoints, at {starts.tolist()} samples; it must lie on "
+                    "a file system that all nodes share; if it does, run the same command again"
                 )
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds whose checkpoint it is: that of another config is refused."""
+        checkpoint["run"] = self.run.hash
 
     def after_step(self, trainer: pl.Trainer, module: DualEncoderModule, outputs: Any, batch: Any) -> None:
         """Saves when due; ends the training when asked to."""

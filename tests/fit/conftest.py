@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fit_commands import PICTURES, Command, environment
+from warm import WarmFit
 
 
 @pytest.fixture
@@ -13,14 +14,9 @@ def fit(tmp_path: Path) -> Command:
     """Runs `python -m dualenc.fit` in a folder of its own."""
 
     def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "dualenc.fit", *arguments],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        process = WarmFit(list(arguments), tmp_path)
+        code = process.wait(timeout)
+        return subprocess.CompletedProcess(arguments, code, process.stdout, process.stderr)
 
     return run
 
