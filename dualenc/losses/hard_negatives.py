@@ -15,7 +15,7 @@ from torch import Tensor
 from dualenc.losses.collectives import all_reduce_max, rank
 from dualenc.losses.contrastive import infonce_loss
 from dualenc.losses.inputs import Judge, LossInputs, Report
-from dualenc.losses.rows import cross_entropies, global_mean
+from dualenc.losses.multilabel import cross_entropies, global_mean
 
 _COLUMNS = 256  # of my extra texts that a judge is asked about at once
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dualenc.losses.collectives import gather, world_size
 from dualenc.losses.inputs import Judge, LossInputs, Report
-from dualenc.losses.rows import cross_entropies, global_mean
+from dualenc.losses.multilabel import cross_entropies, global_mean
 
 
 def recognition_loss(
