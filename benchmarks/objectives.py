@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="twenty steps of each and one seed: shows that it runs")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, of one thread each")
-    parser.add_argument("--runs", default="runs/objectives", help="folder of the run folders")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "objectives", help="folder of the run folders")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every run's numbers to this file too")
     options = parser.parse_args()
     seeds = range(1 if options.quick else options.seeds)
@@ -60,7 +60,7 @@ def main() -> None:
 
     def run(one: tuple[str, int]) -> dict[str, float | None]:
         name, seed = one
-        return train(name, seed, options.runs, QUICK if options.quick else [])
+        return train(name, seed, options.runs.resolve(), QUICK if options.quick else [])
 
     with ThreadPoolExecutor(options.jobs) as pool:
         found = dict(zip(planned, pool.map(run, planned)))
@@ -71,16 +71,16 @@ def main() -> None:
         )
 
 
-def train(name: str, seed: int, runs: str, more: Sequence[str]) -> dict[str, float | None]:
-    """The metrics of the last weights of one run."""
+def train(name: str, seed: int, runs: Path, more: Sequence[str]) -> dict[str, float | None]:
+    """The metrics of the last weights of one run; its dataset goes to `data` beside this folder."""
     config, *overrides = OBJECTIVES[name]
     overrides += [f"run.seed={seed}", f"data.seed={seed}", f"run.dir={runs}", f"run.name={slug(name)}-{seed}"]
     quiet = ["run.report=false", "logging.wandb=disabled", "logging.progress=false"]
     command = [sys.executable, "-m", "dualenc.fit", str(ROOT / "configs" / config), *overrides, *quiet, *more]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"{name}, seed {seed}: {done.stderr[-2000:]}")
-    summary = next(Path(runs).glob(f"{slug(name)}-{seed}-*/summary.json"))
+    summary = next(runs.glob(f"{slug(name)}-{seed}-*/summary.json"))
     print(f"{name}, seed {seed}: done", file=sys.stderr, flush=True)
     return json.loads(summary.read_text())["metrics"]
 
