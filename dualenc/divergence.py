@@ -11,7 +11,7 @@ def not_finite(model: DualEncoder, batch: TrainBatch) -> str:
     """The weights, embeddings of the batch (without dropout) and gradients that are not finite, by tower.
 
     A weight that is not finite spoils all embeddings of its tower and all gradients of both; where the weights are
-    finite, embeddings say which tower overflowed; where these are finite too, the gradients tell.
+    finite, embeddings say which tower overflowed; where these are finite too, the gradients tell. Empty where all are.
     """
     found = []
     if names := weights_not_finite(model):
@@ -27,7 +27,7 @@ def not_finite(model: DualEncoder, batch: TrainBatch) -> str:
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     if names := _by_part(gradients):
         found.append(f"gradients of {names}")
-    return ", ".join(found) or "the loss alone"
+    return ", ".join(found)
 
 
 def weights_not_finite(model: nn.Module) -> str:

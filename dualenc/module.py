@@ -68,21 +68,29 @@ class DualEncoderModule(pl.LightningModule):
         loss, report = self._forward_backward(batch)
         weights = list(self.model.parameters())
         norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
-        if all_reduce_max((~torch.isfinite(loss + norm)).int()):
-            raise InputError(
-                f"the training diverged at step {self.samples // self.batch_size + 1} (after {self.samples} samples): "
-                f"loss {loss.item():g}, gradient norm {norm.item():g}; not finite: {not_finite(self.model, batch)}; "
-                "no weight was changed and the last checkpoint is kept; lower optim.lr and train anew"
-            )
+        numbers = {"loss": loss, "grad_norm": norm, "temperature": 1 / self.model.logit_scale.detach(), **report}
+        self._refuse_divergence(batch, numbers)
         if self.optim.clip:
             torch.nn.utils.clip_grads_with_norm_(weights, self.optim.clip, norm)
         optimizer.step()
         self.model.clamp_()
         self.samples += self.batch_size
-        scale = self.model.logit_scale.detach()
-        numbers = {"loss": loss, "grad_norm": norm, "temperature": 1 / scale, "lr": torch.tensor(rate)}
+        numbers["lr"] = torch.tensor(rate, dtype=torch.float64)
         numbers["samples_crc32"] = torch.tensor(batch.crc32, dtype=torch.float64)  # equal for any number of processes
-        return {f"train/{name}": value for name, value in {**numbers, **report}.items()}
+        return {f"train/{name}": value for name, value in numbers.items()}
+
+    def _refuse_divergence(self, batch: TrainBatch, numbers: dict[str, Tensor]) -> None:
+        """InputError on all processes where a number of this step, on any of them, is not finite."""
+        finite = torch.stack([torch.isfinite(value).to(batch.queries.device) for value in numbers.values()])
+        if not all_reduce_max((~finite).int().max()):
+            return
+        names = [name for name, value in numbers.items() if not torch.isfinite(value)]
+        where = not_finite(self.model, batch) or ", ".join(names) or "a number of another process"
+        raise InputError(
+            f"the training diverged at step {self.samples // self.batch_size + 1} (after {self.samples} samples): loss "
+            f"{numbers['loss'].item():g}, gradient norm {numbers['grad_norm'].item():g}; not finite: {where}; the step "
+            "changed no weight and the last checkpoint is kept; lower optim.lr and train anew"
+        )
 
     def _forward_backward(self, batch: TrainBatch) -> tuple[Float[Tensor, ""], Report]:
         """Loss and report of the global batch; leaves the gradients, averaged over processes, in the weights."""
