@@ -173,7 +173,7 @@ class BatchObjective:
     ) -> tuple[Float[Tensor, ""], Report]:
         """Loss and report of the global batch."""
         batch = self.batch
-        query, extra, concepts, objects = (texts if self.rows is None else texts[self.rows]).split(self.sizes)
+        query, extra, concepts, objects = self.embedded(texts).split(self.sizes)
         exact = self.loss.targets == "truth"
         inputs = LossInputs(
             scene=scene,
@@ -195,6 +195,10 @@ class BatchObjective:
         loss, report = total_loss(inputs, loss_terms(self.loss))
         # DDP waits for a gradient of every weight, also where an objective does not look at one of the towers.
         return loss + 0.0 * (scene.sum() + texts.sum()), report
+
+    def embedded(self, texts: Float[Tensor, "m d"]) -> Float[Tensor, "n d"]:
+        """The embeddings of all the share's texts, from those of `texts`."""
+        return texts if self.rows is None else texts[self.rows]
 
 
 def _joined(parts: list[Int[Tensor, "n t"]]) -> Int[Tensor, "m t"]:

@@ -89,6 +89,26 @@ def test_the_objective_is_infonce_over_truth_or_over_the_diagonal(source: Symbol
     assert losses["truth"] != pytest.approx(losses["diagonal"], rel=1e-3)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)], ids=str)
+def test_identical_texts_embedded_once_make_the_same_step(
+    source: SymbolicSource, dtype: torch.dtype, tolerance: float
+) -> None:
+    batch = as_tensors(source.train_batch(0, batch_size=BATCH, rank=0, world=1))
+    found = []
+    for share in (True, False):
+        module = make_module(source)
+        model = module.model.to(dtype)
+        objective = BatchObjective(batch, module.loss, share_identical=share, compile=False)
+        found.append((model, objective, objective.embedded(model.encode_queries(objective.texts))))
+        loss, _ = objective(model.encode_scenes(batch.scenes), model.encode_queries(objective.texts), model.logit_scale)
+        loss.backward()
+    (shared, few, one), (apart, all_, other) = found
+    assert len(few.texts) < len(all_.texts) == len(batch.queries) + len(batch.extra)
+    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    for weight, expected in zip(shared.parameters(), apart.parameters()):
+        assert (weight.grad - expected.grad).norm() <= 10 * tolerance * expected.grad.norm()
+
+
 def test_step_seeds_differ_between_steps_ranks_and_runs() -> None:
     seeds = {step_seed(seed, samples, rank) for seed in range(8) for samples in range(0, 640, 64) for rank in range(8)}
     assert len(seeds) == 8 * 10 * 8
