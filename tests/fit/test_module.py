@@ -94,18 +94,19 @@ def test_identical_texts_embedded_once_make_the_same_step(
     source: SymbolicSource, dtype: torch.dtype, tolerance: float
 ) -> None:
     batch = as_tensors(source.train_batch(0, batch_size=BATCH, rank=0, world=1))
-    found = []
+    models, objectives, embeddings = [], [], []
     for share in (True, False):
         module = make_module(source)
         model = module.model.to(dtype)
         objective = BatchObjective(batch, module.loss, share_identical=share, compile=False)
-        found.append((model, objective, objective.embedded(model.encode_queries(objective.texts))))
-        loss, _ = objective(model.encode_scenes(batch.scenes), model.encode_queries(objective.texts), model.logit_scale)
-        loss.backward()
-    (shared, few, one), (apart, all_, other) = found
-    assert len(few.texts) < len(all_.texts) == len(batch.queries) + len(batch.extra)
-    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
-    for weight, expected in zip(shared.parameters(), apart.parameters()):
+        texts = model.encode_queries(objective.texts)
+        objective(model.encode_scenes(batch.scenes), texts, model.logit_scale)[0].backward()
+        models.append(model)
+        objectives.append(objective)
+        embeddings.append(objective.embedded(texts))
+    assert len(objectives[0].texts) < len(objectives[1].texts) == len(batch.queries) + len(batch.extra)
+    torch.testing.assert_close(*embeddings, rtol=tolerance, atol=tolerance)
+    for weight, expected in zip(*(model.parameters() for model in models)):
         assert (weight.grad - expected.grad).norm() <= 10 * tolerance * expected.grad.norm()
 
 
