@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from dualenc.losses.centring import centred
 from dualenc.losses.collectives import all_reduce_max, all_reduce_sum, gather, rank, world_size
 from dualenc.losses.inputs import LossInputs, Report
+from dualenc.losses.row_blocks import blocks, means
 
 BLOCK = 2**20
 """Elements of a block of the kernel matrix held at once."""
@@ -99,59 +99,90 @@ as positive, to stay one. All three up to the same factor."""
 
 def _linear_terms(x: Tensor, y: Tensor, debiased: bool, group: dist.ProcessGroup | None) -> Terms:
     """Kornblith et al. (2019), section 3: the Frobenius norms of x^T y, x^T x and y^T y of centred rows."""
-    num_rows = len(x) * world_size(group)
-    x, y, floor = centred(x, y, group)
-    raw = _SquaredProducts.apply(x, y, group)
-    a, b = x.square().sum(1), y.square().sum(1)
-    sums = all_reduce_sum(torch.stack([a @ b, a @ a, b @ b, a.sum(), b.sum()]), group)
-    hsic = raw
+    n = len(x) * world_size(group)
+    sums, floor = _LinearSums.apply(x, y, group)
+    squares, row_products, norms = sums[:3], sums[3:6], sums[6:]
+    hsic = squares
     if debiased:
-        # Kernels without their diagonal: rows of a centred kernel add up to 0, so they now add up to -a and -b.
-        totals = torch.stack([sums[3] * sums[4], sums[3] ** 2, sums[4] ** 2])
-        hsic = raw - num_rows / (num_rows - 2) * sums[:3] + totals / ((num_rows - 1) * (num_rows - 2))
-    varies = ~(sums[3:] <= floor)
-    return hsic[0], hsic[1:], varies & ~(hsic[1:] <= _rounding(num_rows) * raw[1:])
+        # Kernels without their diagonal: rows of a centred kernel add up to 0, so they now add up to minus their norm.
+        totals = torch.stack([norms[0] * norms[1], norms[0] ** 2, norms[1] ** 2])
+        hsic = squares - n / (n - 2) * row_products + totals / ((n - 1) * (n - 2))
+    return hsic[0], hsic[1:], ~(norms <= floor) & ~(hsic[1:] <= _rounding(n) * squares[1:])
 
 
-class _SquaredProducts(torch.autograd.Function):
-    """|x^T y|^2, |x^T x|^2 and |y^T y|^2 (Frobenius) of the rows of all ranks.
+class _LinearSums(torch.autograd.Function):
+    """What linear HSIC is made of, summed over the rows of all ranks: x and y centred, a and b their rows' squares.
 
-    By hand, as the backward then exchanges three numbers rather than the d x d matrices a second time, and takes four
-    products rather than six.
+    |x^T y|^2, |x^T x|^2, |y^T y|^2 (Frobenius), a.b, a.a, b.b, sum of a, sum of b; beside them the floor of the last
+    two. By hand: the d x d products go over the wire once and not back, no float64 copy of the embeddings is held, and
+    the backward takes four products of that size rather than six.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-        products = [(x.T @ y), (x.T @ x), (y.T @ y)]
-        flat = all_reduce_sum(torch.cat([product.flatten() for product in products]), group)
-        xy, xx, yy = (part.view_as(p) for part, p in zip(flat.split([p.numel() for p in products]), products))
+    def forward(ctx: Any, x: Tensor, y: Tensor, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor]:
+        mean_x, mean_y, floor = means(x, y, group)
+        sums = torch.zeros(sum(map(math.prod, _shapes(x, y))), dtype=torch.float64, device=x.device)
+        xy, xx, yy, ax, bx, ay, by, of_rows = _parts(sums, x, y)
+        for _, (left, right) in blocks(x, y):
+            left, right = left.sub_(mean_x), right.sub_(mean_y)
+            a, b = left.square().sum(1), right.square().sum(1)
+            for product, one, other in ((xy, left, right), (xx, left, left), (yy, right, right)):
+                product.addmm_(one.T, other)
+            for moment, weights, rows in ((ax, a, left), (bx, b, left), (ay, a, right), (by, b, right)):
+                moment.addmv_(rows.T, weights)
+            of_rows += torch.stack([a @ b, a @ a, b @ b, a.sum(), b.sum()])
+        xy, xx, yy, *_, of_rows = parts = _parts(all_reduce_sum(sums, group), x, y)
         ctx.group = group
-        ctx.save_for_backward(x, y, xy, xx, yy)
-        return torch.stack([xy.square().sum(), xx.square().sum(), yy.square().sum()])
+        ctx.save_for_backward(x, y, mean_x, mean_y, *parts[:-1])
+        ctx.mark_non_differentiable(floor)
+        return torch.cat([torch.stack([product.square().sum() for product in (xy, xx, yy)]), of_rows]), floor
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, y, xy, xx, yy = ctx.saved_tensors
-        of_xy, of_xx, of_yy = all_reduce_sum(grad, ctx.group)
-        grad_x = y @ (2 * of_xy * xy.T) + x @ (4 * of_xx * xx)
-        grad_y = x @ (2 * of_xy * xy) + y @ (4 * of_yy * yy)
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, y, mean_x, mean_y, xy, xx, yy, ax, bx, ay, by = ctx.saved_tensors
+        of_xy, of_xx, of_yy, of_ab, of_aa, of_bb, of_a, of_b = 2 * all_reduce_sum(grad, ctx.group)
+        num_rows = len(x) * world_size(ctx.group)
+        # The gradient of centred rows less its mean is that of the rows; all but these parts add up to 0 already.
+        drift_x = (of_ab * bx + 2 * of_aa * ax) / num_rows
+        drift_y = (of_ab * ay + 2 * of_bb * by) / num_rows
+        from_y, from_x, own_x, own_y = of_xy * xy.T, of_xy * xy, 2 * of_xx * xx, 2 * of_yy * yy
+        grad_x, grad_y = torch.empty_like(x), torch.empty_like(y)
+        for part, (left, right) in blocks(x, y):
+            left, right = left.sub_(mean_x), right.sub_(mean_y)
+            a, b = (rows.square().sum(1, keepdim=True) for rows in (left, right))
+            of_left, of_right = of_ab * b + 2 * of_aa * a + of_a, of_ab * a + 2 * of_bb * b + of_b
+            grad_x[part] = (right @ from_y).addmm_(left, own_x).addcmul_(left, of_left).sub_(drift_x)
+            grad_y[part] = (left @ from_x).addmm_(right, own_y).addcmul_(right, of_right).sub_(drift_y)
         return grad_x, grad_y, None
+
+
+def _shapes(x: Tensor, y: Tensor) -> list[tuple[int, ...]]:
+    """Of x^T y, x^T x, y^T y; of the sums of the rows of x times a, times b, of y likewise; and of five scalars."""
+    dx, dy = x.shape[1], y.shape[1]
+    return [(dx, dy), (dx, dx), (dy, dy), (dx,), (dx,), (dy,), (dy,), (5,)]
+
+
+def _parts(sums: Tensor, x: Tensor, y: Tensor) -> list[Tensor]:
+    """The parts of what travels as one vector."""
+    shapes = _shapes(x, y)
+    return [part.view(shape) for part, shape in zip(sums.split([math.prod(shape) for shape in shapes]), shapes)]
 
 
 def _rbf_terms(x: Tensor, y: Tensor, debiased: bool, sigma: float, group: dist.ProcessGroup | None) -> Terms:
     """HSIC from sums over kernel rows, of which each rank has its own."""
     num_rows, first = len(x) * world_size(group), len(x) * rank(group)
     # float64 on the wire too: what comes back are parts of a gradient, one of each rank, that nearly cancel.
-    both = gather(torch.cat([x, y], dim=1).double(), group)
-    # Centred, so that distances of a narrow cone are not differences of large numbers.
-    x, y, floor = centred(both[:, : x.shape[1]], both[:, x.shape[1] :], group, gathered=True)
+    x, y = gather(torch.cat([x, y], dim=1).double(), group).split([x.shape[1], y.shape[1]], dim=1)
+    mean_x, mean_y, floor = means(x.detach(), y.detach(), group, gathered=True)
+    # Centred, so that distances of a narrow cone are not differences of large numbers; distances know no mean.
+    x, y = x - mean_x, y - mean_y
     rows = range(first, first + num_rows // world_size(group))
     medians = torch.stack([_median_distance(side.detach(), rows, group) for side in (x, y)])
     widths = 2 * sigma**2 * torch.where(medians > 0, medians, 1)
     blocks = [
         checkpoint(_kernel_sums, x, y, widths, block, use_reentrant=False, preserve_rng_state=False)
-        for block in _blocks(rows, num_rows)
+        for block in _row_ranges(rows, num_rows)
     ]
     sums = all_reduce_sum(torch.stack(blocks).sum(0), group)
     squares, marginals, totals = sums[:3], sums[3:6], sums[6:]
@@ -195,7 +226,7 @@ def _median_distance(x: Float[Tensor, "n d"], rows: range, group: dist.ProcessGr
     held = [_distances(x, rows)] if len(rows) * len(x) <= BLOCK else None
 
     def blocks() -> Iterator[Tensor]:
-        for block in held or (_distances(x, part) for part in _blocks(rows, len(x))):
+        for block in held or (_distances(x, part) for part in _row_ranges(rows, len(x))):
             yield block.flatten().view(torch.int64)
 
     lower = _select(blocks, (num - 1) // 2, x.device, group)
@@ -229,7 +260,7 @@ def _select(
     return prefix
 
 
-def _blocks(rows: range, num_columns: int) -> Iterator[range]:
+def _row_ranges(rows: range, num_columns: int) -> Iterator[range]:
     step = max(1, BLOCK // num_columns)
     return (range(start, min(start + step, rows.stop)) for start in range(rows.start, rows.stop, step))
 

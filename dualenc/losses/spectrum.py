@@ -21,9 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dualenc.losses.centring import centred
-from dualenc.losses.collectives import all_reduce_sum, gather, rank, world_size
+from dualenc.losses.collectives import all_reduce_sum, gather, world_size
 from dualenc.losses.inputs import LossInputs, Report
+from dualenc.losses.row_blocks import blocks, lengths, means
 
 Scale = Literal["none", "n", "spectral"]
 
@@ -101,7 +101,8 @@ def clip_svd_loss(
     cosine does not. Kept for comparison; reports what :func:`svd_loss` does, and ``mean_cosine``.
     """
     svd, report = svd_loss(inputs, k=k, alpha=alpha, beta=beta, center=False, scale="none")
-    cosines = (_normalized(inputs.scene.double()) * _normalized(inputs.query.double())).sum(1)
+    scene, query = inputs.scene.double(), inputs.query.double()
+    cosines = (scene * query).sum(1) / (lengths(scene) * lengths(query)).squeeze(1)
     mean = all_reduce_sum(cosines.sum(), inputs.group) / (len(cosines) * world_size(inputs.group))
     loss, cosine = _as_inputs(inputs, svd - gamma * mean, {"mean_cosine": mean})
     return loss, report | cosine
@@ -124,75 +125,112 @@ def _or_one(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.where(x == 0, 1, x)
 
 
-def _normalized(x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-    return x / _or_one(x.square().sum(1, keepdim=True)).sqrt()
-
-
 def _spectrum(
     x: Tensor, y: Tensor, num: int | None, center: bool, normalize: bool, group: dist.ProcessGroup | None
 ) -> tuple[Float[Tensor, " num"], Float[Tensor, " values"]]:
     """The first ``num`` singular values (None: all), differentiable, and all of them, without graph; float64."""
-    x, y = x.double(), y.double()
-    if normalize:
-        x, y = _normalized(x), _normalized(y)
-    return _SingularValues.apply(x, y, min(x.shape[1], y.shape[1]) if num is None else num, center, group)
+    num = min(x.shape[1], y.shape[1]) if num is None else num
+    values, every = _SingularValues.apply(x, y, num, center, normalize, group)
+    return values, every
 
 
 class _SingularValues(torch.autograd.Function):
-    """Singular values of X^T Y over the rows of all ranks.
+    """Singular values of X^T Y over the rows of all ranks, X and Y being x and y normalised and centred as asked.
 
     By hand, since s_i = sum over rows of (x . u_i) (y . v_i) with u and v constant has the right gradient: a rank's
-    share needs its own rows only, and no d x d matrix goes back. Centring needs no backward: the gradient of X is made
-    of centred rows of Y, and adds up to 0 already.
+    share needs its own rows only, no d x d matrix goes back, and no float64 copy of the embeddings is held. Centring
+    one side centres the product, so the gradient of X is made of centred rows of Y and adds up to 0 already.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, num: int, center: bool, group: dist.ProcessGroup | None
+        ctx: Any, x: Tensor, y: Tensor, num: int, center: bool, normalize: bool, group: dist.ProcessGroup | None
     ) -> tuple[Tensor, Tensor]:
-        if 2 * len(x) * world_size(group) <= min(x.shape[1], y.shape[1]):
-            x, y, u, values, v = _svd_of_rows(x, y, center, group)
-        else:
-            x, y, u, values, v = _svd_of_product(x, y, center, group)
-        ctx.group = group
-        ctx.save_for_backward(x, y, u[:, :num], values, v[:, :num])
+        few = 2 * len(x) * world_size(group) <= min(x.shape[1], y.shape[1])
+        decompose = _svd_of_rows if few else _svd_of_product
+        u, values, v, mean_x, mean_y = decompose(x, y, center, normalize, group)
+        ctx.group, ctx.normalize = group, normalize
+        ctx.save_for_backward(x, y, mean_x, mean_y, u[:, :num], values, v[:, :num])
         every = values.clone()
         ctx.mark_non_differentiable(every)
         return values[:num], every
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        x, y, u, values, v = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, mean_x, mean_y, u, values, v = ctx.saved_tensors
         grad = all_reduce_sum(grad, ctx.group)[: u.shape[1]]
         grad = torch.where(values[: len(grad)] > 0, grad, 0)
-        return (y @ (v * grad)) @ u.T, (x @ (u * grad)) @ v.T, None, None, None
+        from_y, from_x = _chain(v * grad, u.T), _chain(u * grad, v.T)
+        grad_x, grad_y = torch.empty_like(x), torch.empty_like(y)
+        for part, (left, right) in blocks(x, y, normalize=ctx.normalize):
+            of_left = _through(right - mean_y, from_y)
+            of_right = _through(left - mean_x, from_x)
+            if ctx.normalize:
+                of_left = _before_normalizing(x[part], left, of_left)
+                of_right = _before_normalizing(y[part], right, of_right)
+            grad_x[part], grad_y[part] = of_left, of_right
+        return grad_x, grad_y, None, None, None, None
+
+
+def _chain(first: Tensor, second: Tensor) -> list[Tensor]:
+    """What many rows are to be multiplied by, one after the other: the product where that is less work."""
+    return [first @ second] if 2 * first.shape[1] > first.shape[0] else [first, second]
+
+
+def _through(rows: Tensor, matrices: list[Tensor]) -> Tensor:
+    for matrix in matrices:
+        rows = rows @ matrix
+    return rows
+
+
+def _before_normalizing(rows: Tensor, unit: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of rows from that of the rows divided by their lengths."""
+    along = torch.linalg.vecdot(unit, grad).unsqueeze(1)
+    return grad.addcmul_(unit, along, value=-1).div_(lengths(rows.double()))
 
 
 Decomposition = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""This rank's rows of X and Y, centred where asked, and u [dx, m], values [min(dx, dy)], v [dy, m] of X^T Y."""
+"""u [dx, m], values [min(dx, dy)] and v [dy, m] of X^T Y, and the mean rows that were taken off (0 where none)."""
 
 
-def _svd_of_product(x: Tensor, y: Tensor, center: bool, group: dist.ProcessGroup | None) -> Decomposition:
+def _svd_of_product(
+    x: Tensor, y: Tensor, center: bool, normalize: bool, group: dist.ProcessGroup | None
+) -> Decomposition:
     """By way of the dx x dy product, summed over ranks."""
-    x, y, floor = centred(x, y, group) if center else (x, y, x.new_zeros(2))
-    sums = torch.cat([(x.T @ y).flatten(), x.square().sum()[None], y.square().sum()[None]])
-    product, squares = all_reduce_sum(sums, group).split([x.shape[1] * y.shape[1], 2])
-    u, values, v = _svd(product.view(x.shape[1], y.shape[1]), constant=(squares <= floor).any())
-    return x, y, u, values, v
+    mean_x, mean_y, floor = _means(x, y, center, normalize, group)
+    sums = torch.zeros(x.shape[1] * y.shape[1] + 2, dtype=torch.float64, device=x.device)
+    product, squares = sums[:-2].view(x.shape[1], y.shape[1]), sums[-2:]
+    for _, (left, right) in blocks(x, y, normalize=normalize):
+        left, right = left.sub_(mean_x), right.sub_(mean_y)
+        product.addmm_(left.T, right)
+        squares += torch.stack([left.square().sum(), right.square().sum()])
+    sums = all_reduce_sum(sums, group)
+    return *_svd(sums[:-2].view_as(product), constant=(sums[-2:] <= floor).any()), mean_x, mean_y
 
 
-def _svd_of_rows(x: Tensor, y: Tensor, center: bool, group: dist.ProcessGroup | None) -> Decomposition:
+def _svd_of_rows(x: Tensor, y: Tensor, center: bool, normalize: bool, group: dist.ProcessGroup | None) -> Decomposition:
     """By way of all rows, n of them: X^T = Q R and Y^T likewise, so that R R^T, n x n, has the values of X^T Y."""
     widths = [x.shape[1], y.shape[1]]
-    own = slice(rank(group) * len(x), (rank(group) + 1) * len(x))
     x, y = gather(torch.cat([x, y], dim=1), group).split(widths, dim=1)
-    x, y, floor = centred(x, y, group, gathered=True) if center else (x, y, x.new_zeros(2))
+    mean_x, mean_y, floor = _means(x, y, center, normalize, group, gathered=True)
+    x, y = (torch.cat(side) for side in zip(*(rows for _, rows in blocks(x, y, normalize=normalize))))
+    x, y = x - mean_x, y - mean_y
     constant = (torch.stack([x.square().sum(), y.square().sum()]) <= floor).any()
     (x_basis, x_rest), (y_basis, y_rest) = torch.linalg.qr(x.T), torch.linalg.qr(y.T)
     u, values, v = _svd(x_rest @ y_rest.T, constant)
-    values = F.pad(values, (0, min(widths) - len(values)))
-    return x[own], y[own], x_basis @ u, values, y_basis @ v
+    return x_basis @ u, F.pad(values, (0, min(widths) - len(values))), y_basis @ v, mean_x, mean_y
+
+
+def _means(
+    x: Tensor, y: Tensor, center: bool, normalize: bool, group: dist.ProcessGroup | None, gathered: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows to take off, and the sum of squares at which nothing but rounding is left."""
+    if center:
+        return means(x, y, group, normalize=normalize, gathered=gathered)
+    zeros = torch.zeros(x.shape[1] + y.shape[1] + 2, dtype=torch.float64, device=x.device)
+    mean_x, mean_y, floor = zeros.split([x.shape[1], y.shape[1], 2])
+    return mean_x, mean_y, floor
 
 
 def _svd(matrix: Tensor, constant: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualenc.losses import LossInputs, cka, similarity
+from dualenc.losses import LossInputs, cka, row_blocks, similarity
 from dualenc.losses.similarity import cka_loss
 
 FORMS = [
@@ -80,6 +80,17 @@ def test_rbf_in_blocks_is_the_definition(monkeypatch, num_rows, block):
     torch.testing.assert_close(actual, expected)
     for ours, theirs in zip(*(torch.autograd.grad(value, (x, y)) for value in (actual, expected))):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("debiased", [False, True])
+def test_linear_in_blocks_of_rows_is_the_same(monkeypatch, debiased):
+    x, y = (rows(11, 4, seed=seed).requires_grad_() for seed in range(2))
+    results = []
+    for block in (11, 3):
+        monkeypatch.setattr(row_blocks, "BLOCK", block)
+        value = cka(x, y, debiased=debiased)
+        results.append([value, *torch.autograd.grad(value, (x, y))])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-14)
 
 
 def test_median_is_exact():

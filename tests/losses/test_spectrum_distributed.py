@@ -115,5 +115,5 @@ def test_ranks_exchange_a_product_or_the_fewer_rows(workers):
             assert whole == [8 * num for num in (2 * dim + 2, dim**2 + 2, dim)]
             assert leading == [8 * num for num in (2 * dim + 2, dim**2 + 2, K + 1)]
     for whole, leading in workers.run(bytes_on_rank, ROWS, dim, world=2):
-        assert whole == [8 * num for num in (2 * ROWS * dim, dim)]
-        assert leading == [8 * num for num in (2 * ROWS * dim, K + 1)]
+        assert whole == [4 * 2 * ROWS * dim, 8 * dim]
+        assert leading == [4 * 2 * ROWS * dim, 8 * (K + 1)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dualenc.losses import LossInputs, cross_covariance_spectrum
+from dualenc.losses import LossInputs, cross_covariance_spectrum, row_blocks
 from dualenc.losses.spectrum import clip_svd_loss, svd_loss
 
 FORMS = {
@@ -40,6 +40,17 @@ def test_is_svdvals_of_the_product(shape, center, normalize):
     torch.testing.assert_close(actual, expected, atol=1e-12, rtol=1e-9)
     for ours, theirs in zip(*(torch.autograd.grad(value @ weights, (x, y)) for value in (actual, expected))):
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["default", "published"])
+def test_in_blocks_of_rows_it_is_the_same(monkeypatch, form):
+    x, y = (rows(11, 5, seed=seed).requires_grad_() for seed in range(2))
+    results = []
+    for block in (11, 3):
+        monkeypatch.setattr(row_blocks, "BLOCK", block)
+        loss, _ = evaluate(form, x, y)
+        results.append([loss, *torch.autograd.grad(loss, (x, y))])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-14)
 
 
 def test_sides_may_differ_in_dimension():
