@@ -1,5 +1,7 @@
 """Torch as a run needs it: what is global, and the device."""
 
+import contextlib
+import ctypes
 import logging
 import os
 import warnings
@@ -12,15 +14,31 @@ from dualenc.errors import InputError
 
 
 def set_up_torch(config: Config) -> None:
-    """Everything global that a result may depend on: threads, determinism, what Lightning prints."""
+    """Everything global that a result may depend on: threads, determinism, what Lightning prints; and memory."""
+    keep_freed_memory()
     torch.set_num_threads(config.trainer.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing reads uninitialised memory, and filling it took a quarter of a step's time outside matrix products.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_float32_matmul_precision("highest")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory of freed tensors for the next ones, where the C library is glibc.
+
+    By itself glibc gives blocks of above 32 MiB back to the system at once and takes new ones, page by page, for the
+    next layer: a tenth of the time of a step at the default size on a CPU.
+    """
+    trim_threshold, mmap_max = -1, -4  # malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, -1)
 
 
 def accelerator_of(config: Config) -> Literal["cpu", "gpu"]:

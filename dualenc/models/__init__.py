@@ -1,11 +1,14 @@
 """Towers and the dual encoder that joins two of them."""
 
+from dualenc.models.compiling import CompiledEncoder, check_compiler
 from dualenc.models.dual_encoder import DualEncoder
+from dualenc.models.flops import step_flops
 from dualenc.models.parameter_groups import no_decay, parameter_groups
 from dualenc.models.towers import Readout, SymbolicTower, TextTower, TokenTower, VisionTower
 from dualenc.models.transformer import Transformer
 
 __all__ = [
+    "CompiledEncoder",
     "DualEncoder",
     "Readout",
     "SymbolicTower",
@@ -13,6 +16,8 @@ __all__ = [
     "TokenTower",
     "Transformer",
     "VisionTower",
+    "check_compiler",
     "no_decay",
     "parameter_groups",
+    "step_flops",
 ]

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
+from dualenc.models.transformer import Transformer
+
 
 class DualEncoder(nn.Module):
     """A scene tower and a query tower into one space, compared by cosine similarity times a learnable scale, plus a
@@ -67,6 +69,13 @@ class DualEncoder(nn.Module):
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"], Float[Tensor, ""]]:
         """Scene embeddings, query embeddings and the logit scale: what a contrastive loss takes."""
         return self.encode_scenes(scenes), self.encode_queries(tokens), self.logit_scale
+
+    def set_activation_checkpointing(self, enabled: bool) -> None:
+        """Whether the towers' blocks keep no activations and compute them anew for the gradient: less memory, the
+        same numbers, about a third more time."""
+        for module in self.modules():
+            if isinstance(module, Transformer):
+                module.checkpointing = enabled
 
     def num_parameters(self) -> dict[str, int]:
         """Parameters of each tower."""

@@ -1,9 +1,18 @@
 """Pre-norm transformer trunk (Xiong et al. 2020, arXiv 2002.04745), shared by all towers."""
 
+from typing import NamedTuple
+
+import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+SHORT = 192
+"""Positions from which the CPU's fused attention takes larger blocks than 32 queries."""
+
+_ONEDNN_BF16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def init_linear(linear: nn.Linear, *, gain: float = 1.0) -> None:
@@ -17,6 +26,65 @@ def init_linear(linear: nn.Linear, *, gain: float = 1.0) -> None:
 def init_embedding(weight: Tensor) -> None:
     """Truncated normal of standard deviation 0.02, for token, position and class embeddings."""
     nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04)
+
+
+class Packing(NamedTuple):
+    """Where the tokens of a padded batch are: all but attention works on them alone.
+
+    rows: their places among the [n * t] positions; shape: (n, t).
+    """
+
+    rows: Int[Tensor, " tokens"]
+    shape: tuple[int, int]
+
+    def pack(self, x: Float[Tensor, "n t width"]) -> Float[Tensor, "tokens width"]:
+        """The states of the tokens, one sequence after another."""
+        return x.flatten(0, 1).index_select(0, self.rows)
+
+    def unpack(self, x: Float[Tensor, "tokens width"]) -> Float[Tensor, "n t width"]:
+        """The states in their places, zeros at the padding."""
+        n, t = self.shape
+        return x.new_zeros(n * t, x.shape[1]).index_add(0, self.rows, x).unflatten(0, self.shape)
+
+
+def packing_of(mask: Bool[Tensor, "n t"]) -> Packing | None:
+    """None where packing has no use: without padding, on a GPU (it would wait for the rows) and while compiling."""
+    if mask.device.type != "cpu" or torch.compiler.is_compiling() or mask.all():
+        return None
+    return Packing(mask.flatten().nonzero().squeeze(1), (mask.shape[0], mask.shape[1]))
+
+
+def attend(
+    q: Float[Tensor, "n h t c"],
+    k: Float[Tensor, "n h t c"],
+    v: Float[Tensor, "n h t c"],
+    mask: Bool[Tensor, "n 1 1 t"] | None,
+    causal: bool,
+) -> Float[Tensor, "n h t c"]:
+    """Scaled dot-product attention; ``mask`` is True at the keys that may be attended to."""
+    if _ONEDNN_BF16 and q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[2] < SHORT:
+        return attend_in_one_product(q, k, v, mask, causal)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+
+
+def attend_in_one_product(
+    q: Float[Tensor, "n h t c"],
+    k: Float[Tensor, "n h t c"],
+    v: Float[Tensor, "n h t c"],
+    mask: Bool[Tensor, "n 1 1 t"] | None,
+    causal: bool,
+) -> Float[Tensor, "n h t c"]:
+    """Attention with one matrix product for all heads and queries.
+
+    The CPU's fused kernel has five on the way back for each head of each sequence and each block of 32 queries; in
+    bfloat16 every one of them is set up anew in oneDNN.
+    """
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT
+    if causal:
+        scores = scores.masked_fill(~torch.ones(scores.shape[-2:], dtype=torch.bool).tril(), -torch.inf)
+    elif mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1) @ v
 
 
 class Block(nn.Module):
@@ -39,12 +107,21 @@ class Block(nn.Module):
         init_linear(self.mlp_out, gain=branch_gain)
 
     def forward(
-        self, x: Float[Tensor, "n t width"], mask: Bool[Tensor, "n 1 1 t"] | None, causal: bool
-    ) -> Float[Tensor, "n t width"]:
-        qkv = rearrange(self.qkv(self.attention_norm(x)), "n t (three h c) -> three n h t c", three=3, h=self.heads)
-        q, k, v = qkv.unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        x = x + self.dropout(self.attention_out(rearrange(mixed, "n h t c -> n t (h c)")))
+        self,
+        x: Float[Tensor, "*rows width"],
+        mask: Bool[Tensor, "n 1 1 t"] | None,
+        causal: bool,
+        packing: Packing | None,
+    ) -> Float[Tensor, "*rows width"]:
+        qkv = self.qkv(self.attention_norm(x))
+        if packing is not None:
+            qkv = packing.unpack(qkv)
+        # Three views: one split into [three, n, h, t, c] would be gathered again, by copies, on the way back.
+        q, k, v = (rearrange(part, "n t (h c) -> n h t c", h=self.heads) for part in qkv.chunk(3, dim=-1))
+        mixed = rearrange(attend(q, k, v, mask, causal), "n h t c -> n t (h c)")
+        if packing is not None:
+            mixed = packing.pack(mixed)
+        x = x + self.dropout(self.attention_out(mixed))
         return x + self.dropout(self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)))))
 
 
@@ -72,6 +149,7 @@ class Transformer(nn.Module):
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of heads {heads}: use width {width // heads * heads}")
         self.causal = causal
+        self.checkpointing = False
         branch_gain = (2 * depth) ** -0.5
         self.blocks = nn.ModuleList(
             Block(width, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout, branch_gain=branch_gain)
@@ -82,8 +160,19 @@ class Transformer(nn.Module):
     def forward(
         self, x: Float[Tensor, "n t width"], mask: Bool[Tensor, "n t"] | None = None
     ) -> Float[Tensor, "n t width"]:
-        """``mask`` is True where a position may be attended to; None where all may."""
+        """``mask`` is True where a position may be attended to; None where all may. Other positions may come out 0.
+
+        With ``checkpointing``, a block's activations are computed anew for its gradient instead of kept, with the same
+        dropout (Chen et al. 2016, arXiv 1604.06174).
+        """
         keys = None if mask is None or self.causal else rearrange(mask, "n t -> n 1 1 t")
+        packing = None if mask is None else packing_of(mask)
+        if packing is not None:
+            x = packing.pack(x)
         for block in self.blocks:
-            x = block(x, keys, self.causal)
-        return self.norm(x)
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, keys, self.causal, packing, use_reentrant=False)
+            else:
+                x = block(x, keys, self.causal, packing)
+        x = self.norm(x)
+        return x if packing is None else packing.unpack(x)

@@ -1,0 +1,29 @@
+"""What a training process sets up for itself before it starts."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, torch
+from dualenc.config import Config
+from dualenc.hardware import set_up_torch
+
+set_up_torch(Config())
+assert torch.are_deterministic_algorithms_enabled()
+
+def new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(2**24).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(*[new_pages() for _ in range(5)])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_memory_of_freed_tensors_is_used_again() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    pages = list(map(int, done.stdout.split()))
+    assert pages[-1] < 0.01 * max(pages)
