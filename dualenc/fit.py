@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
             print(note, file=sys.stderr)
     run = RunFolder.of(config, dataset_hash)
     if not run.summary.exists():
-        _check_hardware(config)
+        _check_hardware(config, rank)
     run.path.mkdir(parents=True, exist_ok=True)
     with claimed(run.path / "claim", rank):
         if not run.summary.exists():
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> int:
                 run.open(config)
             with launched(config.trainer, argv, rank) as watch:
                 if not _train(config, data, run, rank, watch):
+                    STOP.ignore()
                     if rank == 0:
                         print("interrupted, with a checkpoint saved; the same command continues", file=sys.stderr)
                     return EXIT_INTERRUPTED
@@ -62,10 +63,17 @@ def main(argv: list[str]) -> int:
     return EXIT_OK
 
 
-def _check_hardware(config: Config) -> None:
-    from dualenc.hardware import accelerator_of
+def _check_hardware(config: Config, rank: int) -> None:
+    from dualenc.hardware import accelerator_of, device_of
+    from dualenc.models import check_compiler
+    from dualenc.precision import slow_precision
 
     accelerator_of(config)
+    if config.trainer.compile:
+        check_compiler()
+    note = slow_precision(config.trainer.precision, device_of(config))
+    if note and rank == 0:
+        print(note, file=sys.stderr)
 
 
 def _train(config: Config, data: Data, run: RunFolder, rank: int, watch: Watch) -> bool:

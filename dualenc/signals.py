@@ -20,6 +20,11 @@ class StopFlag:
         for number in SIGNALS:
             signal.signal(number, self._handle)
 
+    def ignore(self) -> None:
+        """From here on signals do nothing, not even while Python ends: launchers send them to whom they see leaving."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
     @contextmanager
     def during_training(self) -> Iterator[None]:
         """Inside, a signal only sets the flag; the end of a step, or the end of the block, acts on it."""

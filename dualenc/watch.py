@@ -52,6 +52,7 @@ class Watch:
 
     def __init__(self, rank: int) -> None:
         self.me = Member(rank, socket.gethostname(), os.getpid())
+        self._connected = False
         self._peers: dict[socket.socket, Member] = {}
         self._leaving = threading.Event()  # from here on this process goes for a reason of its own
         self._ending = threading.Lock()
@@ -61,7 +62,7 @@ class Watch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """Says good-bye. A RuntimeError, which failed collectives raise, waits for a death that may be its cause."""
-        if isinstance(error, RuntimeError) and self._peers:
+        if isinstance(error, RuntimeError) and self._connected:
             time.sleep(_VERDICT_SECONDS)
         self.leave(error)
 
@@ -116,9 +117,9 @@ class Watch:
             self._peers[_kept_alive(connection)] = Member(**first)
             _send(connection, {"key": key, **asdict(self.me)})
             threading.Thread(target=self._listen, args=(connection,), daemon=True).start()
-        os.register_at_fork(
-            after_in_child=self._close
-        )  # a loader worker must not keep the connection of a dead process
+        self._connected = True
+        # Or a loader worker would keep the connection of its dead parent.
+        os.register_at_fork(after_in_child=self._close)
 
     def _serve(self, server: socket.socket, key: str) -> None:
         """Process 0: lets the others in, and hears from them."""

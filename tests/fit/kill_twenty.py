@@ -1,6 +1,6 @@
 """Kills one training at random moments, again and again, and compares its end with that of an undisturbed one.
 
-    python tests/fit/kill_twenty.py [--processes 2] [--kills 20] [--seed 0] [--samples 48000]
+    python tests/fit/kill_twenty.py [--processes 2] [--kills 20] [--seed 0] [--samples 19200]
 
 The training has dropout 0.1, two loader workers and two chunks. The moments: positions spread evenly at random over the
 training, each with a delay of up to a fifth of a second; where a position was reached before, a moment of the start.
@@ -62,7 +62,7 @@ def _live(start: Start, folder: Path, chance: random.Random, story: Story, aim: 
     reached, processes = position(folder), start()
     while reached < aim and position(folder) < aim:
         assert all(process.poll() is None for process in processes), processes[0].stderr
-        time.sleep(0.01)
+        time.sleep(0.02)
     time.sleep(chance.uniform(0, 0.2 if reached < aim else 3))
     victim, began = chance.randrange(len(processes)), time.monotonic()
     processes[victim].kill()
@@ -113,10 +113,10 @@ def differences(run: Path, other: Path) -> list[str]:
 def main() -> int:
     """Prints what came of it; exit code 1 where it is not what it should be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("processes", 1), ("kills", 20), ("seed", 0), ("samples", 48000)):
+    for name, default in (("processes", 1), ("kills", 20), ("seed", 0), ("samples", 19200)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
-    training = [*TRAINING, f"trainer.max_samples={asked.samples}", "eval.every=16000", "logging.progress=false"]
+    training = [*TRAINING, f"trainer.max_samples={asked.samples}", "eval.every=6400", "logging.progress=false"]
     folders = [Path(tempfile.mkdtemp(prefix=name)) for name in ("undisturbed-", "killed-")]
 
     def start_in(folder: Path) -> list[WarmFit]:

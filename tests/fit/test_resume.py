@@ -14,13 +14,14 @@ from warm import WarmFit, wait_until
 
 from dualenc.weights import newest_checkpoint
 
-SAMPLES = 1600
+SAMPLES = 960
+RUN = [*TRAINING, f"trainer.max_samples={SAMPLES}", "eval.every=480", "eval.num_scenes=20"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    process = WarmFit(TRAINING, folder)
+    process = WarmFit(RUN, folder)
     assert process.wait() == 0, process.stderr
     return only_run(folder / "runs")
 
@@ -37,7 +38,7 @@ def interrupted(arguments: list[str], folder: Path, *, after: int, number: int =
 
 def test_killed_at_random_moments_it_is_bitwise_the_same_run(tmp_path: Path, undisturbed: Path) -> None:
     """Two chunks, dropout, two workers; `python tests/fit/kill_twenty.py` does it twenty times, with two processes."""
-    story = train_with_kills(lambda: [WarmFit(TRAINING, tmp_path)], tmp_path, samples=SAMPLES, kills=5, seed=1)
+    story = train_with_kills(lambda: [WarmFit(RUN, tmp_path)], tmp_path, samples=SAMPLES, kills=5, seed=1)
     run = only_run(tmp_path / "runs")
     assert run.name == undisturbed.name
     assert differences(run, undisturbed) == []
@@ -46,7 +47,7 @@ def test_killed_at_random_moments_it_is_bitwise_the_same_run(tmp_path: Path, und
 
 
 def test_each_signal_saves_and_leaves_with_130(tmp_path: Path, undisturbed: Path) -> None:
-    arguments = [*TRAINING, "trainer.checkpoint_seconds=1000"]
+    arguments = [*RUN, "trainer.checkpoint_seconds=1000"]
     found = None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         before = found[1]["samples"] if found else 0
@@ -83,20 +84,20 @@ def test_a_signal_at_any_point_of_the_training_ends_in_130(hook: str, name: str,
 
 def test_a_finished_run_is_left_alone_and_prints_its_results(undisturbed: Path, fit: Command) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
-    again = fit(*TRAINING, f"run.dir={undisturbed.parent}")
+    again = fit(*RUN, f"run.dir={undisturbed.parent}")
     assert again.returncode == 0, again.stderr
     assert "object recognition" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()} == before
 
 
 def test_a_torn_checkpoint_is_skipped_for_the_one_before(tmp_path: Path, undisturbed: Path, fit: Command) -> None:
-    interrupted(TRAINING, tmp_path, after=300)
+    interrupted(RUN, tmp_path, after=300)
     folder = only_run(tmp_path / "runs") / "checkpoints"
     last = folder / "last.ckpt"
     shutil.copy(last, folder / "previous.ckpt")
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     assert newest_checkpoint(folder)[0].name == "previous.ckpt"
-    done = fit(*TRAINING)
+    done = fit(*RUN)
     assert done.returncode == 0, done.stderr
     assert "last.ckpt cannot be read" in done.stderr
     assert differences(only_run(tmp_path / "runs"), undisturbed) == []
@@ -109,7 +110,7 @@ def test_a_checkpoint_of_another_config_is_refused(key: str, tmp_path: Path, und
     last, log = run / "checkpoints" / "last.ckpt", (run / "metrics.jsonl").read_bytes()
     content = torch.load(last, weights_only=True)
     torch.save({**content, "run": "0123456789"} if key == "run" else content[key], last)
-    refused = fit(*TRAINING)
+    refused = fit(*RUN)
     assert refused.returncode == 2, refused.stderr
     assert refused.stderr.splitlines()[-1].startswith("error: runs/")
     assert "last.ckpt: is no checkpoint of the run" in refused.stderr

@@ -92,7 +92,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 120, what: str
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def _run(
