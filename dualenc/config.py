@@ -474,7 +474,7 @@ def notes(config: Config) -> list[str]:
         )
     if not {"infonce", "siglip", "recognition", "uniformity"} & used.keys():
         lines.append(f"warning: nothing in {', '.join(used)} keeps the towers from collapsing to one point")
-    if config.loss.targets == "diagonal" and not {"infonce", "siglip", "hard_negatives", "alignment"} & used.keys():
+    if config.loss.targets == "diagonal" and not {"infonce", "siglip", "hard_negatives"} & used.keys():
         lines.append("note: loss.targets has no effect: no loss in use reads pairs")
     return lines
 

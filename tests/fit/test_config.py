@@ -172,6 +172,19 @@ def test_what_has_no_effect_or_is_dangerous_is_said(overrides: list[str], said: 
     assert configuration.notes(shards()) == []
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model.query.kind=symbolic", "data.queries={captions: 0, objects: 0.6, concepts: 0.4}"],
+        ["loss.targets=diagonal"],
+    ],
+)
+def test_paraphrases_that_cannot_be_true_texts_are_refused(overrides: list[str]) -> None:
+    shards(*overrides)
+    with pytest.raises(InputError, match=r"^data\.paraphrases: .*set it to 0"):
+        shards(*overrides, "data.paraphrases=1")
+
+
 def test_siglip_starts_at_its_own_temperature_and_bias() -> None:
     alone = shards("loss.siglip.weight=1", "loss.infonce.weight=0").model
     assert (alone.initial_logit_scale, alone.initial_logit_bias) == (10.0, -10.0)
