@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from dualenc.config import Config, ModelConfig, QueryTowerConfig, SceneTowerConfig, loss_terms
+from dualenc.config import Config, ModelConfig, QueryTowerConfig, SceneTowerConfig, loss_terms, reads_further_texts
 from dualenc.data import Dataset, PoolSettings, QuerySettings, ShardSource, Source, SymbolicSource
 from dualenc.data.queries import SymbolicQueries, SymbolicScenes, TextQueries
 from dualenc.models import DualEncoder, SymbolicTower, TextTower, VisionTower
@@ -82,16 +82,17 @@ def _sizes(model: ModelConfig, tower: Any) -> dict[str, Any]:
 
 def query_settings(config: Config) -> QuerySettings:
     """The part of the config that decides what is asked about a training scene."""
-    mix = config.data.queries
+    data, mix = config.data, config.data.queries
+    further = reads_further_texts(config.loss)
     _, pools = loss_terms(config.loss).get("recognition", (0.0, None))
     return QuerySettings(
         seed=config.run.seed,
         captions=mix.captions,
         objects=mix.objects,
         concepts=mix.concepts,
-        edits=tuple(config.data.edits),
-        edits_per_scene=config.data.edits_per_scene,
-        paraphrases=config.data.paraphrases,
+        edits=tuple(data.edits) if further else (),
+        edits_per_scene=data.edits_per_scene,
+        paraphrases=data.paraphrases if further else 0,
         recognition=PoolSettings(**pools) if pools else None,
     )
 

@@ -458,12 +458,17 @@ def loss_terms(loss: LossConfig) -> dict[str, tuple[float, dict[str, Any]]]:
     return {name: (block.pop("weight"), block) for name, block in options.items()}
 
 
+def reads_further_texts(loss: LossConfig) -> bool:
+    """Whether a loss in use reads edits and paraphrases."""
+    used = used_losses(loss)
+    return "hard_negatives" in used or any(used[name].edits for name in ("infonce", "siglip") if name in used)
+
+
 def notes(config: Config) -> list[str]:
     """Lines about settings that have no effect or are dangerous, to print before the run (law 8)."""
     data, used, lines = config.data, used_losses(config.loss), []
-    reads_edits = "hard_negatives" in used or any(used[name].edits for name in ("infonce", "siglip") if name in used)
     for key, given in (("data.edits", data.edits), ("data.paraphrases", data.paraphrases)):
-        if given and not reads_edits:
+        if given and not reads_further_texts(config.loss):
             lines.append(
                 f"note: {key} has no effect: no loss in use reads further texts (infonce, siglip, hard_negatives)"
             )
