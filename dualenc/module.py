@@ -16,7 +16,7 @@ from dualenc.divergence import not_finite, weights_not_finite
 from dualenc.errors import InputError
 from dualenc.losses import LossInputs, Report, total_loss
 from dualenc.losses.collectives import all_reduce_max
-from dualenc.models import DualEncoder, parameter_groups
+from dualenc.models import CompiledEncoder, DualEncoder, parameter_groups
 from dualenc.replay import Encoder, backward_in_chunks
 
 
@@ -49,8 +49,9 @@ class DualEncoderModule(pl.LightningModule):
         self.batch_size, self.max_samples = batch_size, max_samples
         self.chunks, self.share_identical, self.compiles = chunks, share_identical, compile
         self.samples = 0
+        self.embedded: tuple[Tensor, Tensor] | None = None  # scenes and texts of the newest step, to count its work by
         # A list hides the compiled towers from the module tree: weights keep their names whether compiled or not.
-        self._encoder: list[Encoder] = [torch.compile(model) if compile else model]  # type: ignore[list-item]
+        self._encoder: list[Encoder] = [CompiledEncoder(model) if compile else model]  # type: ignore[list-item]
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, Tensor]:
         """One optimiser step; returns numbers to log. InputError where loss or gradient is not finite, on all ranks and
@@ -96,6 +97,7 @@ class DualEncoderModule(pl.LightningModule):
         """Loss and report of the global batch; leaves the gradients, averaged over processes, in the weights."""
         encoder, model = self._encoder[0], self.model
         objective = BatchObjective(batch, self.loss, share_identical=self.share_identical, compile=self.compiles)
+        self.embedded = batch.scenes, objective.texts
         parameters = [model.logit_scale] + ([] if model.logit_bias is None else [model.logit_bias])
         if self.chunks == 1:
             scene, query = encoder.encode_scenes(batch.scenes), encoder.encode_queries(objective.texts)

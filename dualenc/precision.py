@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.plugins.precision import DoublePrecision, MixedPrecision, Precision
 from torch import Tensor
 
 
@@ -32,12 +32,14 @@ def precision_plugins(precision: str, device: torch.device) -> list[Precision]:
     """What `pl.Trainer(plugins=...)` takes, in place of `precision=...`."""
     if precision == "32-true":
         return [Precision()]
+    if precision == "64-true":
+        return [DoublePrecision()]
     return [CachedMixedPrecision("cuda" if device.type == "cuda" else "cpu")]
 
 
 def slow_precision(precision: str, device: torch.device) -> str | None:
     """The note to print where a CPU has no instructions for the precision and will be slower than in `32-true`."""
-    if precision == "32-true" or device.type != "cpu" or multiplies_bf16():
+    if precision != "bf16-mixed" or device.type != "cpu" or multiplies_bf16():
         return None
     return (
         "note: trainer.precision=bf16-mixed on a CPU that cannot multiply bfloat16 (AMX or AVX512-BF16) is many times "

@@ -28,6 +28,7 @@ from dualenc.callbacks import (
     GeometryCallback,
     LogCallback,
     SpectrumCallback,
+    ThroughputCallback,
     ValPairs,
 )
 from dualenc.config import Config, TrainerConfig
@@ -40,6 +41,7 @@ from dualenc.hardware import accelerator_of, device_of, set_up_torch
 from dualenc.metrics import BIN_EDGES, cosine_histograms, spectra
 from dualenc.models import DualEncoder
 from dualenc.module import DualEncoderModule
+from dualenc.precision import precision_plugins
 from dualenc.processes import kill_children
 from dualenc.run import RunFolder
 from dualenc.scenes import Grammar, SceneSampler
@@ -126,6 +128,7 @@ def _part(watch: Watch) -> None:
 def _fit(config: Config, source: Source, model: DualEncoder, trainer: pl.Trainer, checkpoint: Path | None) -> int:
     """Runs Lightning; the number of samples afterwards."""
     settings = config.trainer
+    model.set_activation_checkpointing(settings.activation_checkpointing)
     module = DualEncoderModule(
         model,
         loss=config.loss,
@@ -175,8 +178,9 @@ def _callbacks(
         record, lines=run.metrics, every=every, progress=config.logging.progress, live=live.log if live else None
     )
     coverage = CoverageCallback(record, split=source.split, max_objects=source.max_objects, every=every)
+    throughput = ThroughputCallback(record, every=every)
     checkpoint = CheckpointCallback(record, run=run, seconds=config.trainer.checkpoint_seconds, stop=stop)
-    return [coverage, binding, *embedded, log, checkpoint], binding
+    return [throughput, coverage, binding, *embedded, log, checkpoint, throughput.last], binding
 
 
 def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -187,7 +191,6 @@ def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl
         devices=settings.devices,
         num_nodes=settings.nodes,
         strategy=ddp_strategy(settings) if settings.devices * settings.nodes > 1 else "auto",
-        precision=settings.precision,
         max_epochs=-1,
         max_steps=settings.max_samples // settings.batch_size,
         limit_val_batches=0,
@@ -197,7 +200,7 @@ def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *precision_plugins(settings.precision, device_of(config))],
         callbacks=callbacks,
         default_root_dir=run.path,
     )

@@ -8,3 +8,4 @@ from dualenc.callbacks.geometry import GeometryCallback as GeometryCallback
 from dualenc.callbacks.log import LogCallback as LogCallback
 from dualenc.callbacks.pairs import ValPairs as ValPairs
 from dualenc.callbacks.spectrum import SpectrumCallback as SpectrumCallback
+from dualenc.callbacks.throughput import ThroughputCallback as ThroughputCallback

@@ -1,7 +1,6 @@
 """Writes the record of a step: metrics.jsonl, the screen, and wandb where it is live."""
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,12 +33,10 @@ class LogCallback(StepCallback):
         self.lines, self.every, self.live = lines, every, live
         self.show = progress
         self._bar: Progress | None = None
-        self._since: tuple[float, int] = (0.0, 0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock and, on a terminal, the bar."""
+        """Starts the bar, on a terminal."""
         assert isinstance(pl_module, DualEncoderModule)
-        self._since = (time.monotonic(), pl_module.samples)
         if self.show and trainer.is_global_zero and sys.stderr.isatty():
             columns = ("training", BarColumn(), TextColumn("{task.completed:,}/{task.total:,} samples"))
             self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
@@ -51,10 +48,7 @@ class LogCallback(StepCallback):
         if self._bar is not None:
             self._bar.update(self._task, completed=module.samples)
         if is_log_step(module, self.every):
-            now, samples = time.monotonic(), module.samples
             self.record.update({name: float(value) for name, value in outputs.items()})
-            self.record["train/samples_per_second"] = (samples - self._since[1]) / max(now - self._since[0], 1e-9)
-            self._since = (now, samples)
         if self.record and trainer.is_global_zero:
             step = module.samples // module.batch_size
             self.lines.append(step=step, samples=module.samples, values=self.record)

@@ -94,7 +94,7 @@ def only_run(folder: Path) -> Path:
 def rows(run: Path) -> list[dict]:
     """The lines of metrics.jsonl without the speed."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "train/samples_per_second"} for line in lines]
+    return [{name: value for name, value in line.items() if not name.startswith("throughput/")} for line in lines]
 
 
 def differences(run: Path, other: Path) -> list[str]:

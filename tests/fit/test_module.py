@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from dualenc.callbacks import CoverageCallback
+from dualenc.callbacks import CoverageCallback, ThroughputCallback
+from dualenc.callbacks.throughput import matmul_rate
 from dualenc.config import LossConfig, OptimConfig
 from dualenc.data import QuerySettings, SymbolicSource, TrainBatch
 from dualenc.data.queries import SymbolicScenes
-from dualenc.models import DualEncoder, SymbolicTower
+from dualenc.models import DualEncoder, SymbolicTower, step_flops
 from dualenc.module import BatchObjective, DualEncoderModule, step_seed
 from dualenc.scenes import ConceptSpace, ObjectSplit, SceneSampler
 
@@ -144,3 +145,38 @@ def test_coverage_counts_what_was_seen_and_survives_a_checkpoint(source: Symboli
     assert numbers["coverage/values_seen"] == sum(len(set(values[:, k])) for k in range(2))
     assert numbers["coverage/collisions_per_batch"] == collisions / 6
     assert collisions == 6 * BATCH // 2
+
+
+def test_throughput_counts_steps_and_waiting_and_nothing_else(source: SymbolicSource, monkeypatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("dualenc.callbacks.throughput.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("dualenc.callbacks.throughput.matmul_rate", lambda device, dtype: 1e9)
+    module = make_module(source)
+    batch = as_tensors(source.train_batch(0, batch_size=BATCH, rank=0, world=1))
+    module.embedded = batch.scenes, batch.queries
+    callback = ThroughputCallback({}, every=2)
+    callback.on_train_start(SimpleNamespace(precision="32-true"), module)
+    for step in (1, 2, 3, 4):
+        clock[0] += 0.25  # waiting for the batch
+        callback.on_train_batch_start(None, module, batch, 0)
+        clock[0] += 0.75  # the step
+        module.samples = step * BATCH
+        callback.record.clear()
+        callback.after_step(None, module, {}, batch)
+        clock[0] += 5.0  # validation, logs and checkpoints
+        callback.last.on_train_batch_end()
+        assert bool(callback.record) == (step in (1, 2, 4))
+    numbers = callback.record
+    assert numbers["throughput/samples_per_second"] == pytest.approx(BATCH)
+    assert numbers["throughput/data_wait"] == pytest.approx(0.25)
+    lengths = [float((tokens != 0).sum() / len(tokens)) for tokens in module.embedded]
+    work = step_flops(
+        module.model, num_scenes=BATCH, num_queries=BATCH, scene_length=lengths[0], query_length=lengths[1]
+    )
+    assert numbers["throughput/gflops"] == pytest.approx(work / 1e9, rel=1e-4)
+    assert numbers["throughput/flop_utilisation"] == pytest.approx(work / 1e9, rel=1e-4)
+    assert 0 < numbers["throughput/peak_memory_gib"] < 1000
+
+
+def test_the_matmul_rate_of_this_machine_is_a_rate() -> None:
+    assert 1e8 < matmul_rate(torch.device("cpu"), dtype=torch.float32) < 1e15

@@ -117,7 +117,7 @@ def metric_lines(num_samples: int, splits: Sequence[str]) -> list[dict[str, Any]
         progress, samples = i / 120, num_samples * i // 120
         place = {"step": samples // 192, "samples": samples}
         loss = 0.4 + 4.8 * exp(-7 * progress) + float(noise.normal(0, 0.06))
-        speed = {"train/grad_norm": 1.2, "train/samples_per_second": 2310.0}
+        speed = {"train/grad_norm": 1.2, "throughput/samples_per_second": 2310.0}
         lr = 3e-3 * min(progress / 0.05, 0.5 * (1 + np.cos(np.pi * progress)))
         temperature = {"train/temperature": 1 / (14.3 + 30 * progress), "train/lr": float(lr)}
         lines.append({**place, "train/loss": loss, **temperature, **speed})
