@@ -15,10 +15,10 @@ assert torch.are_deterministic_algorithms_enabled()
 
 def new_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.empty(2**24).fill_(1)
+    torch.empty(2**23 + 2**20).fill_(1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-print(*[new_pages() for _ in range(5)])
+print(*[new_pages() for _ in range(30)])
 """
 
 
