@@ -18,13 +18,19 @@ def options(description: str | None) -> argparse.Namespace:
 
 
 def alternated(
-    works: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.process_time
+    works: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clocks: Mapping[str, Callable[[], float]] = MappingProxyType({}),
 ) -> dict[str, list[float]]:
-    """Seconds of each work in each round. All works are done in every round, and every second round backwards, so that
-    whatever else the machine does meets all of them; a first round, which warms caches up, does not count."""
+    """Seconds of each work in each round, of this process's CPU time unless a work has another clock.
+
+    All works are done in every round, and every second round backwards, so that whatever else the machine does meets
+    all of them; a first round, which warms caches up, does not count.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
         for name in list(works)[:: 1 if number % 2 else -1]:
+            clock = clocks.get(name, time.process_time)
             start = clock()
             works[name]()
             if number:

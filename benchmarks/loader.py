@@ -38,6 +38,10 @@ CONFIG = Path(__file__).resolve().parent.parent / "configs" / "data" / "clevr.ya
 BATCH = 256
 SIZES = (64, 128)
 FAST = webdataset.handle_extension("jpg", simplejpeg.decode_jpeg)
+WORKS = (
+    *("bare", "pictures", "batches", "batches_without_pictures", "worker"),
+    *("webdataset", "webdataset_simplejpeg", "webdataset_worker"),
+)
 RATIOS = {
     ("pictures", "bare"): 0.8,
     ("batches", "bare"): 0.8,
@@ -133,10 +137,9 @@ def measure(size: int, number: int, rounds: int) -> dict[str, float]:
     """Samples/s of everything at one picture size, and their ratios."""
     with tempfile.TemporaryDirectory() as folder:
         readers = Readers(make(folder, size, number), number)
-        here = ("bare", "pictures", "batches", "batches_without_pictures", "webdataset", "webdataset_simplejpeg")
-        seconds = alternated({name: getattr(readers, name) for name in here}, rounds)
-        workers = {name: getattr(readers, name) for name in ("worker", "webdataset_worker")}
-        seconds |= alternated(workers, rounds, seconds_of_children)
+        works = {name: getattr(readers, name) for name in WORKS}
+        clocks = dict.fromkeys(("worker", "webdataset_worker"), seconds_of_children)
+        seconds = alternated(works, rounds, clocks)
     found = {f"{size}px/{name}_samples_per_s": number / statistics.median(times) for name, times in seconds.items()}
     for pair in RATIOS:
         found[f"{size}px/{pair[0]}_of_{pair[1]}_ratio"] = speed_ratio(seconds, *pair)
@@ -147,7 +150,7 @@ def main() -> None:
     """Measures, prints the table, writes the JSON."""
     chosen = options(__doc__)
     torch.set_num_threads(1)
-    number, rounds = (1536, 5) if chosen.quick else (4096, 9)
+    number, rounds = (1536, 5) if chosen.quick else (4096, 11)
     found: dict[str, float] = {}
     for size in SIZES:
         found |= measure(size, number, rounds)
