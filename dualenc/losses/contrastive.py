@@ -81,8 +81,8 @@ class _CrossEntropies(torch.autograd.Function):
     """The scene-to-query and the query-to-scene term, from this rank's rows of the global pair matrix.
 
     Cross-entropy against the uniform distribution over the true entries of a line (row or column) is the log-sum-exp
-    minus the mean true logit. A row lies on one rank. A column is spread over ranks: its log-sum-exp combines the local
-    ones. Once it is known, a rank's gradients follow from its own pairs.
+    minus the mean true logit. A row lies on one rank. A column is spread over ranks, which add up their parts of it.
+    Once its log-sum-exp is known, a rank's gradients follow from its own pairs.
     """
 
     @staticmethod
@@ -93,11 +93,10 @@ class _CrossEntropies(torch.autograd.Function):
         row_lines, my_lines = _lines(pairs, scene, columns, ctx.kept)
         row_losses, row_counts = _losses(row_lines)
         peak = all_reduce_max(my_lines[0], group)
-        my_totals = torch.stack([row_losses.sum(), row_counts.sum()])
-        mine = torch.cat([my_totals, (my_lines[0] - peak).exp(), my_lines[1:].flatten()])
-        totals, sums = all_reduce_sum(mine, group).split([2, my_lines.numel()])
-        column_lines = sums.view_as(my_lines)
-        column_lines[0].log_().add_(peak)
+        my_exps = my_lines[1] * (my_lines[0] - peak).exp()
+        mine = torch.cat([torch.stack([row_losses.sum(), row_counts.sum()]), my_exps, my_lines[2:].flatten()])
+        totals, sums = all_reduce_sum(mine, group).split([2, 4 * len(peak)])
+        column_lines = torch.cat([peak[None], sums.view(4, -1)])
         column_losses, column_counts = _losses(column_lines)
         num_rows, num_columns = totals[1].clamp(min=1), column_counts.sum().clamp(min=1)
         row_weights = _weights(row_lines, row_counts / num_rows)
@@ -125,12 +124,14 @@ class _CrossEntropies(torch.autograd.Function):
 
 def _lines(
     pairs: Pairs, scene: Float[Tensor, "b d"], columns: Float[Tensor, "n d"], kept: list[Block]
-) -> tuple[Float[Tensor, "4 b"], Float[Tensor, "4 n"]]:
-    """Of each line of this rank's pairs: log-sum-exp of logits, sum of true ones, numbers of true and of false pairs.
+) -> tuple[Float[Tensor, "5 b"], Float[Tensor, "5 n"]]:
+    """Of each line of this rank's pairs: the largest logit, the sum of exponentials relative to it, the sum of true
+    logits, and the numbers of true and of false pairs.
 
-    The counts are exact up to 2^24 in float32; as floats they can travel with the sums.
+    Kept apart, largest and sum lose nothing of large logits. Counts are exact up to 2^24 in float32; as floats they can
+    travel with the sums.
     """
-    row_lines, column_lines = scene.new_zeros(4, len(scene)), scene.new_zeros(4, len(columns))
+    row_lines, column_lines = scene.new_zeros(5, len(scene)), scene.new_zeros(5, len(columns))
     row_lines[0] = column_lines[0] = -torch.inf
     sums = pairs.fused(_sums)
     for block in pairs.blocks(scene, columns, kept):
@@ -138,8 +139,10 @@ def _lines(
         if kept:
             return parts  # of the whole matrix
         for lines, part in zip((row_lines[:, block.rows], column_lines[:, block.columns]), parts):
-            torch.logaddexp(lines[0], part[0], out=lines[0])
-            lines[1:] += part[1:]
+            peak = torch.maximum(lines[0], part[0])
+            lines[1] = lines[1] * (lines[0] - peak).exp() + part[1] * (part[0] - peak).exp()
+            lines[0] = peak
+            lines[2:] += part[2:]
     return row_lines, column_lines
 
 
@@ -149,34 +152,37 @@ def _sums(logits: Tensor, true: Tensor, undecided: Tensor | None) -> tuple[Tenso
     true_logits = logits * mask
     lines = []
     for dim in (1, 0):
+        peak = logits.amax(dim, keepdim=True)
         num_true = mask.sum(dim)
         num_false = logits.shape[dim] - num_true
         if undecided is not None:
             num_false = num_false - undecided.sum(dim)
-        lines.append(torch.stack([logits.logsumexp(dim), true_logits.sum(dim), num_true, num_false]))
+        exps = (logits - peak).exp_().sum(dim)
+        lines.append(torch.stack([peak.squeeze(dim), exps, true_logits.sum(dim), num_true, num_false]))
     return lines[0], lines[1]
 
 
-def _losses(lines: Float[Tensor, "4 n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+def _losses(lines: Float[Tensor, "5 n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Each line's cross-entropy, 0 where it has none, and whether it has one: 1 or 0."""
-    lse, true_logits, num_true, num_false = lines
+    peak, exps, true_logits, num_true, num_false = lines
     none = (num_true == 0) | (num_false == 0)
-    losses = (lse - true_logits / num_true.clamp(min=1)).masked_fill(none, 0)
-    return losses, 1 - none.to(losses.dtype)
+    losses = peak - true_logits / num_true.clamp(min=1) + exps.log()
+    return losses.masked_fill(none, 0), 1 - none.to(losses.dtype)
 
 
-def _weights(lines: Float[Tensor, "4 n"], share: Float[Tensor, " n"]) -> Float[Tensor, "3 n"]:
-    """Each line's log-sum-exp, its share in the mean, and the share that falls to each of its true entries."""
-    return torch.stack([lines[0], share, share / lines[2].clamp(min=1)])
+def _weights(lines: Float[Tensor, "5 n"], share: Float[Tensor, " n"]) -> Float[Tensor, "3 n"]:
+    """Each line's largest logit, and its share in the mean: per unit of exponentials, and per true entry."""
+    peak, exps, _, num_true, _ = lines
+    return torch.stack([peak, share / exps, share / num_true.clamp(min=1)])
 
 
 def _gradient(
     logits: Tensor, true: Tensor, undecided: Tensor | None, row_weights: Tensor, column_weights: Tensor
 ) -> Tensor:
     """The gradient of a block's logits: softmax minus target along the rows, and along the columns."""
-    row_lse, row_share, row_true_share = row_weights.unsqueeze(-1)
-    column_lse, column_share, column_true_share = column_weights
-    grad = (logits - row_lse).exp_().mul_(row_share)
-    grad.addcmul_((logits - column_lse).exp_(), column_share)
+    row_peak, row_share, row_true_share = row_weights.unsqueeze(-1)
+    column_peak, column_share, column_true_share = column_weights
+    grad = (logits - row_peak).exp_().mul_(row_share)
+    grad.addcmul_((logits - column_peak).exp_(), column_share)
     grad.addcmul_(true.to(grad.dtype), row_true_share + column_true_share, value=-1)
     return grad if undecided is None else grad.masked_fill_(undecided, 0)
