@@ -27,7 +27,9 @@ from dualenc.losses.inputs import LossInputs, Report
 from dualenc.losses.row_blocks import blocks, means
 
 BLOCK = 2**20
-"""Elements of a block of the kernel matrix held at once."""
+"""Elements of a block of the kernel matrix held at once, of which a backward holds about ten."""
+HELD = 2**24
+"""Distances of a rank up to which they are held while their median is sought; more are computed anew, five times."""
 
 
 def cka(
@@ -180,11 +182,11 @@ def _rbf_terms(x: Tensor, y: Tensor, debiased: bool, sigma: float, group: dist.P
     rows = range(first, first + num_rows // world_size(group))
     medians = torch.stack([_median_distance(side.detach(), rows, group) for side in (x, y)])
     widths = 2 * sigma**2 * torch.where(medians > 0, medians, 1)
-    blocks = [
-        checkpoint(_kernel_sums, x, y, widths, block, use_reentrant=False, preserve_rng_state=False)
-        for block in _row_ranges(rows, num_rows)
+    parts = [
+        checkpoint(_kernel_sums, x, y, widths, part, use_reentrant=False, preserve_rng_state=False)
+        for part in _row_ranges(rows, num_rows)
     ]
-    sums = all_reduce_sum(torch.stack(blocks).sum(0), group)
+    sums = all_reduce_sum(torch.stack(parts).sum(0), group)
     squares, marginals, totals = sums[:3], sums[3:6], sums[6:]
     products = torch.stack([totals[0] * totals[1], totals[0] ** 2, totals[1] ** 2])
     if debiased:
@@ -220,20 +222,20 @@ def _median_distance(x: Float[Tensor, "n d"], rows: range, group: dist.ProcessGr
     """The exact median of all n^2 squared distances, of which each rank goes over its own rows.
 
     A radix selection: the bits of non-negative floats are ordered as the floats, so four histograms of 16 bits each
-    find the element of a given place; ranks exchange histograms. The distances are computed anew each time.
+    find the element of a given place. Ranks exchange the histograms.
     """
     num = len(x) ** 2
-    held = [_distances(x, rows)] if len(rows) * len(x) <= BLOCK else None
+    held = [_distances(x, rows)] if len(rows) * len(x) <= HELD else None
 
-    def blocks() -> Iterator[Tensor]:
+    def bits() -> Iterator[Tensor]:
         for block in held or (_distances(x, part) for part in _row_ranges(rows, len(x))):
-            yield block.flatten().view(torch.int64)
+            yield block.nan_to_num(torch.inf, torch.inf).flatten().view(torch.int64)
 
-    lower = _select(blocks, (num - 1) // 2, x.device, group)
+    lower = _select(bits, (num - 1) // 2, x.device, group)
     if num % 2:
         return lower.view(torch.float64)
     up_to, least = torch.zeros_like(lower), torch.full_like(lower, torch.iinfo(torch.int64).max)
-    for block in blocks():
+    for block in bits():
         above = block > lower
         up_to += (~above).sum()
         least = torch.minimum(least, torch.where(above, block, least).min())
@@ -243,13 +245,13 @@ def _median_distance(x: Float[Tensor, "n d"], rows: range, group: dist.ProcessGr
 
 
 def _select(
-    blocks: Callable[[], Iterator[Tensor]], place: int, device: torch.device, group: dist.ProcessGroup | None
+    bits: Callable[[], Iterator[Tensor]], place: int, device: torch.device, group: dist.ProcessGroup | None
 ) -> Tensor:
     """The number at ``place`` among the non-negative int64 numbers of all ranks in order."""
     prefix, left = torch.zeros((), dtype=torch.int64, device=device), torch.tensor(place, device=device)
     for shift in (48, 32, 16, 0):
         counts = torch.zeros(2**16, dtype=torch.int64, device=device)
-        for block in blocks():
+        for block in bits():
             candidates = block[block >> shift >> 16 == prefix]
             counts += torch.bincount(candidates >> shift & 0xFFFF, minlength=2**16)
         counts = all_reduce_sum(counts, group)
