@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dualenc.data.sources import Source, TrainBatch
+from dualenc.data.batches import TrainBatch
+from dualenc.data.sources import Source
 from dualenc.processes import become_worker
 
 
