@@ -101,7 +101,8 @@ def clip_svd_loss(
     cosine does not. Kept for comparison; reports what :func:`svd_loss` does, and ``mean_cosine``.
     """
     svd, report = svd_loss(inputs, k=k, alpha=alpha, beta=beta, center=False, scale="none")
-    scene, query = inputs.scene.double(), inputs.query.double()
+    dtype = torch.promote_types(inputs.scene.dtype, torch.float32)
+    scene, query = inputs.scene.to(dtype), inputs.query.to(dtype)
     cosines = (scene * query).sum(1) / (lengths(scene) * lengths(query)).squeeze(1)
     mean = all_reduce_sum(cosines.sum(), inputs.group) / (len(cosines) * world_size(inputs.group))
     loss, cosine = _as_inputs(inputs, svd - gamma * mean, {"mean_cosine": mean})
