@@ -15,6 +15,10 @@ class InputError(ValueError):
     """Something the user gave is wrong. The message is one line that names the key, file or word and the fix."""
 
 
+class ProcessLost(Exception):
+    """A process that this one cannot do without has died, for whatever reason; the same command continues."""
+
+
 def check_output(path: Path, *, key: str) -> None:
     """Refuses, before any long work, a place where no file (or new folder) `path` can be written; names `key`."""
     if path.is_dir():
@@ -28,15 +32,15 @@ def check_output(path: Path, *, key: str) -> None:
 def run_cli(main: Callable[[list[str]], int | None]) -> None:
     """Runs `main(argv)` and leaves the process with the exit code the README promises.
 
-    `InputError` and `OSError` (disk full, no permission, no such file) become one line on stderr and exit 2, an
-    interrupt becomes exit 130. Anything else is a defect of ours and keeps its traceback.
+    `InputError` and `OSError` (disk full, no permission, no such file) become one line on stderr and exit 2,
+    `ProcessLost` one line and exit 75, an interrupt exit 130. All else is a defect of ours and keeps its traceback.
     """
     try:
         code = main(sys.argv[1:]) or EXIT_OK
     except KeyboardInterrupt as error:
         print("interrupted; the same command continues", file=sys.stderr)
         code = exit_code(error)
-    except (InputError, OSError) as error:
+    except (InputError, OSError, ProcessLost) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         code = exit_code(error)
     sys.stdout.flush()
@@ -51,6 +55,8 @@ def exit_code(error: BaseException | None) -> int:
         return EXIT_INTERRUPTED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, ProcessLost):
+        return EXIT_LOST
     return EXIT_BAD_INPUT if isinstance(error, InputError | OSError) else 1
 
 

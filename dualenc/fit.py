@@ -1,9 +1,14 @@
 """Trains one run: `python -m dualenc.fit CONFIG [key=value ...]`; `--help` prints every key.
 
-The same command continues an interrupted run and leaves a finished one alone. Exit code 0: done; 2: bad input or no
-room on the disk, one line on stderr; 75: another process of the training died, one line names it; 130: stopped by
-SIGTERM, SIGINT or SIGUSR1 to any of its processes, with a checkpoint saved (all of them save together and leave); 1: a
-defect, with a traceback. Under torchrun the exit code is torchrun's: 0, or 1 for all the others.
+The same command continues an interrupted run and leaves a finished one alone. Exit codes:
+
+    0    done
+    2    bad input, or no room on the disk: one line says what, where, and what helps
+    75   another process of the training, or a loader worker, died: one line names it, the same command continues
+    130  stopped by SIGTERM, SIGINT or SIGUSR1 to any of its processes: all have saved together and left
+    1    a defect of ours, with a traceback
+
+Under torchrun the exit code is torchrun's own: 0, or 1 for all the others.
 """
 
 from dualenc.signals import StopFlag

@@ -34,7 +34,7 @@ from dualenc.callbacks import (
 from dualenc.config import Config, TrainerConfig
 from dualenc.data import Dataset, ShardSource, Source
 from dualenc.data.datamodule import SceneDataModule
-from dualenc.errors import InputError
+from dualenc.errors import InputError, ProcessLost
 from dualenc.evaluation import Evaluator, SplitResult, make_evaluator, with_prefix, worst_scenes_json
 from dualenc.files import atomic_path, read_json, write_json
 from dualenc.hardware import accelerator_of, device_of, set_up_torch
@@ -150,8 +150,13 @@ def _fit(config: Config, source: Source, model: DualEncoder, trainer: pl.Trainer
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    except BaseException:
+    except BaseException as error:
         kill_children()  # the error's traceback keeps the loader, and so its workers, alive
+        if str(error).startswith("DataLoader worker"):  # torch's RuntimeError for one that was killed
+            raise ProcessLost(
+                f"{str(error).rstrip('. ')}; where memory is short, lower data.num_workers; run the same command "
+                "again, which continues from the newest checkpoint"
+            ) from None
         raise
     return module.samples
 

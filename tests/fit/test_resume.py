@@ -1,5 +1,6 @@
 """Law 1 and law 7 on whole trainings: killed, interrupted or damaged, a run ends as one that was left alone."""
 
+import os
 import shutil
 import signal
 from functools import partial
@@ -115,6 +116,29 @@ def test_a_checkpoint_of_another_config_is_refused(key: str, tmp_path: Path, und
     assert refused.stderr.splitlines()[-1].startswith("error: runs/")
     assert "last.ckpt: is no checkpoint of the run" in refused.stderr
     assert (run / "metrics.jsonl").read_bytes() == log
+
+
+def test_a_killed_loader_worker_ends_the_run_with_one_line_and_75(tmp_path: Path) -> None:
+    process = WarmFit(RUN, tmp_path)
+    wait_until(lambda: position(tmp_path) >= 64)
+    worker = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    os.kill(worker, signal.SIGKILL)
+    assert process.wait() == 75, process.stderr
+    assert "Traceback" not in process.stderr
+    last = process.stderr.splitlines()[-1]
+    assert last.startswith("error: DataLoader worker")
+    assert str(worker) in last
+    assert "lower data.num_workers; run the same command again" in last
+
+
+def test_a_run_killed_before_its_summary_needs_no_further_step(tmp_path: Path, undisturbed: Path, fit: Command) -> None:
+    run = shutil.copytree(undisturbed, tmp_path / "runs" / undisturbed.name)
+    for name in ("summary.json", "weights.safetensors"):
+        (run / name).unlink()
+    done = fit(*RUN)
+    assert done.returncode == 0, done.stderr
+    assert f"starts at {SAMPLES} of {SAMPLES} samples" in done.stderr
+    assert differences(run, undisturbed) == []
 
 
 def test_a_defect_in_a_loader_worker_ends_the_run_with_its_traceback(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from fit_commands import environment
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["dualenc.training", "dualenc.fit", "dualenc.report", "PIL.Image"])
+_CONTEXT.set_forkserver_preload(["dualenc.training", "dualenc.report", "PIL.Image"])
 
 
 class WarmFit:
@@ -30,7 +30,8 @@ class WarmFit:
         further: Mapping[str, str] | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        self.log = Path(tempfile.mkdtemp()) / "log"
+        self._output = tempfile.TemporaryDirectory()  # not in `folder`, where some tests look at what was written
+        self.log = Path(self._output.name) / "log"
         variables = {**environment(), **(further or {})}
         self._process = _CONTEXT.Process(target=_run, args=(arguments, folder, variables, self.log, prepare))
         self._process.start()
