@@ -479,6 +479,10 @@ def notes(config: Config) -> list[str]:
         )
     if not {"infonce", "siglip", "recognition", "uniformity"} & used.keys():
         lines.append(f"warning: nothing in {', '.join(used)} keeps the towers from collapsing to one point")
+    if "cka" in used and config.loss.cka.kernel == "linear" and config.loss.cka.sigma != CKAConfig().sigma:
+        lines.append(
+            "note: loss.cka.sigma has no effect with loss.cka.kernel=linear; it is the width of the RBF kernel"
+        )
     if config.loss.targets == "diagonal" and not {"infonce", "siglip", "hard_negatives"} & used.keys():
         lines.append("note: loss.targets has no effect: no loss in use reads pairs")
     return lines
