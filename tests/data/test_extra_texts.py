@@ -72,18 +72,41 @@ def test_edits_and_paraphrases_are_those_of_their_owners(rich_dataset: Dataset) 
     assert fewer.edits == 0
 
 
+def owned(source: Any, position: int, world: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Every extra text of a global batch with the scene that it was made of."""
+    b, several = 24 // world, parts(source, position, world)
+    return sorted(
+        (rank * b + owner, tuple(row[row != 0].tolist()))
+        for rank, part in enumerate(several)
+        for owner, row in zip(part.extra_owner.tolist(), part.extra, strict=True)
+    )
+
+
+def test_owners_are_the_same_for_any_number_of_processes(rich_dataset: Dataset) -> None:
+    for source in (drawn(paraphrases=2), shards(rich_dataset, paraphrases=2)):
+        assert owned(source, 24, 1) == owned(source, 24, 2) == owned(source, 24, 4)
+
+
 def test_edited_objects_have_owners_too(dataset: Dataset) -> None:
-    changes = {"captions": 0.0, "objects": 1.0, "edits": ("swap", "replace", "add")}
-    names = {"query_tower": "symbolic", "settings": settings(**changes)}
+    """For a tower that reads objects: an object is made of its owner's by one value or two, and is not there."""
+    names: dict[str, Any] = {
+        "query_tower": "symbolic",
+        "settings": settings(captions=0.0, objects=1.0, edits=("swap", "replace")),
+    }
     for source in (
         ShardSource(dataset, scene_tower="symbolic", **names),
         SymbolicSource(SAMPLER, num_samples=1, **names),
     ):
-        for rank, part in enumerate(parts(source, 24, 2)):
-            own = part.extra_targets.reshape(12, 2, -1)[:, rank]
-            assert len(part.extra_owner) == len(part.extra) > 12
-            assert set(part.extra_owner.tolist()) <= set(range(12))
-            assert not own[part.extra_owner, np.arange(len(part.extra))].any()
+        [whole] = parts(source, 24, 1)
+        assert len(whole.extra_owner) == len(whole.extra) > 24
+        assert not whole.extra_targets[whole.extra_owner, np.arange(len(whole.extra))].any()
+        assert owned(source, 24, 1) == owned(source, 24, 4)
+        space = source.space
+        queries = source.coder.objects(np.arange(space.num_objects)).tolist()
+        for owner, row in zip(whole.extra_owner, whole.extra.tolist()):
+            shown = whole.objects[owner]
+            differ = space.decode(shown[shown >= 0]) != space.decode(queries.index(row))
+            assert differ.sum(axis=1).min() == 1
 
 
 def test_paraphrases_of_drawn_scenes_are_other_orders_of_mention() -> None:
