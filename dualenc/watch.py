@@ -79,16 +79,15 @@ class Watch:
             while not self._leaving.is_set():
                 for rank, child in enumerate(started, self.me.rank + 1):
                     if code := child.poll():
-                        self._end(
-                            Member(rank, self.me.host, child.pid), code if code > 0 else None, f"exit code {code}"
-                        )
+                        died = code < 0  # by a signal
+                        self._end(Member(rank, self.me.host, child.pid), None if died else code, f"exit code {code}")
                 time.sleep(_POLL_SECONDS)
 
         threading.Thread(target=look, daemon=True).start()
 
     def parent(self, pid: int, rank: int | None = None) -> None:
-        """Looks at the process `pid` that has started this one. When it is gone, so is process `rank` of the training;
-        where it was a mere launcher (None), this process is asked to save and leave."""
+        """Looks at the process `pid` that has started this one: process `rank` of the training, without which this one
+        ends, or a mere launcher (None), without which it is asked to save and leave."""
 
         def look() -> None:
             while os.getppid() == pid:
@@ -195,6 +194,7 @@ def _receive(connection: socket.socket) -> dict[str, Any] | None:
     with suppress(OSError, ValueError):
         while len(line) < _LONGEST and (byte := connection.recv(1)):
             if byte == b"\n":
-                return json.loads(line)
+                message = json.loads(line)
+                return message if isinstance(message, dict) else None
             line += byte
     return None
