@@ -28,7 +28,7 @@ class LossInputs:
 
     Each of the six that say something of pairs may be a `Judge`.
 
-    block: rows of a pair matrix computed at once; compile: compile such a block.
+    block: rows of a pair matrix computed at once, and block x block pairs at most; compile: compile such a block.
     """
 
     scene: Float[Tensor, "b d"]
