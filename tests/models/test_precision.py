@@ -12,7 +12,7 @@ from dualenc.models import DualEncoder, TextTower, VisionTower
 from dualenc.precision import precision_plugins, slow_precision
 
 CPU = torch.device("cpu")
-STEPS, BATCH = 30, 16
+STEPS, BATCH = 20, 16
 
 
 class Recorder(TorchDispatchMode):
@@ -35,7 +35,7 @@ class Recorder(TorchDispatchMode):
 class Training(pl.LightningModule):
     """Contrastive training of small towers; two chunks of each batch share a step."""
 
-    def __init__(self, record: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.automatic_optimization = False
@@ -43,7 +43,6 @@ class Training(pl.LightningModule):
         vision = VisionTower(image_size=16, patch_size=8, **sizes)
         self.model = DualEncoder(vision, TextTower(12, max_length=8, **sizes))
         self.losses: list[float] = []
-        self.record = record
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
         optimizer = self.optimizers()
@@ -71,7 +70,7 @@ def trained(precision: str) -> Training:
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(1, 12, (BATCH, 4), generator=generator)
     pictures = tokens.repeat_interleave(64, 1)[..., None].expand(-1, -1, 3).reshape(BATCH, 16, 16, 3) / 12
-    data = torch.utils.data.TensorDataset(pictures, tokens)
+    batches = torch.utils.data.DataLoader([(pictures, tokens)] * STEPS, batch_size=None)
     trainer = pl.Trainer(
         accelerator="cpu",
         plugins=precision_plugins(precision, CPU),
@@ -82,7 +81,7 @@ def trained(precision: str) -> Training:
         enable_model_summary=False,
     )
     assert trainer.precision == precision
-    trainer.fit(module, torch.utils.data.DataLoader(data, batch_size=BATCH))
+    trainer.fit(module, batches)
     return module
 
 
