@@ -33,7 +33,7 @@ def evaluate(loaded: "LoadedModel", *, path: str | None = None) -> dict[str, Any
     Sets torch's threads and precision as the training did, so that the same weights give the same numbers.
     """
     from dualenc.build import describe_data
-    from dualenc.evaluation import make_evaluator, with_prefix
+    from dualenc.evaluation import all_metrics, make_evaluator
     from dualenc.hardware import device_for_use, set_up_torch
     from dualenc.reopen import reopen
 
@@ -41,13 +41,13 @@ def evaluate(loaded: "LoadedModel", *, path: str | None = None) -> dict[str, Any
     set_up_torch(config)
     source = reopen(loaded, path)
     loaded.to(device_for_use(config))
-    results = make_evaluator(config, loaded.model, source).all_splits()
+    evaluator = make_evaluator(config, loaded.model, source)
     return {
         "run": loaded.folder.resolve().name,
         "weights": loaded.weights,
         "samples": loaded.samples,
         "dataset": describe_data(source),
-        "metrics": with_prefix(results),
+        "metrics": all_metrics(evaluator, evaluator.all_splits()),
     }
 
 

@@ -221,6 +221,30 @@ class Evaluator:
         return torch.cat([block for _, block in self._object_blocks()])
 
 
+EMBEDDED = 2048  # val scenes whose embeddings' spectrum and geometry stand beside the metrics of weights
+
+
+def spectrum_numbers(pairs: Pairs) -> dict[str, float]:
+    """`spectrum/name` -> number (see `dualenc.metrics.spectrum_report`)."""
+    report = metrics.spectrum_report(metrics.spectra(pairs.scenes, pairs.queries))
+    return {f"spectrum/{name}": value for name, value in report.items()}
+
+
+def geometry_numbers(pairs: Pairs) -> dict[str, float]:
+    """`geometry/name` -> number (see `dualenc.metrics.geometry_report`)."""
+    report = metrics.geometry_report(pairs.scenes, pairs.queries)
+    return {f"geometry/{name}": value for name, value in report.items()}
+
+
+def all_metrics(evaluator: Evaluator, results: dict[str, SplitResult]) -> dict[str, float | None]:
+    """The metrics of all splits, and spectrum and geometry of val where it has two scenes."""
+    numbers = with_prefix(results)
+    if evaluator.source.num_samples("val") > 1:
+        pairs = evaluator.pairs("val", num_scenes=EMBEDDED)
+        numbers |= spectrum_numbers(pairs) | geometry_numbers(pairs)
+    return numbers
+
+
 def make_evaluator(config: Config, model: DualEncoder, source: Source) -> Evaluator:
     """An evaluator in the run's precision, on the device the model is on."""
     device = next(model.parameters()).device

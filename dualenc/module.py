@@ -51,10 +51,10 @@ class DualEncoderModule(pl.LightningModule):
         self.samples = 0
         self.embedded: tuple[Tensor, Tensor] | None = None  # scenes and texts of the newest step, to count its work by
         # A list hides the compiled towers from the module tree: weights keep their names whether compiled or not.
-        self._encoder: list[Encoder] = [CompiledEncoder(model) if compile else model]  # type: ignore[list-item]
+        self._encoder: list[Encoder] = [CompiledEncoder(model) if compile else model]
 
     def training_step(self, batch: TrainBatch, batch_idx: int) -> dict[str, Tensor]:
-        """One optimiser step; returns numbers to log. InputError where loss or gradient is not finite, on all ranks and
+        """One optimiser step; returns numbers to log. InputError where one of them is not finite, in all processes and
         before any weight has changed."""
         if batch.position != self.samples:
             raise RuntimeError(f"a batch of position {batch.position} came at {self.samples} samples: a defect of ours")

@@ -35,7 +35,7 @@ from dualenc.config import Config, TrainerConfig
 from dualenc.data import Dataset, ShardSource, Source
 from dualenc.data.datamodule import SceneDataModule
 from dualenc.errors import InputError, ProcessLost
-from dualenc.evaluation import Evaluator, SplitResult, make_evaluator, with_prefix, worst_scenes_json
+from dualenc.evaluation import EMBEDDED, Evaluator, SplitResult, all_metrics, make_evaluator, worst_scenes_json
 from dualenc.files import atomic_path, read_json, write_json
 from dualenc.hardware import accelerator_of, device_of, set_up_torch
 from dualenc.metrics import BIN_EDGES, cosine_histograms, spectra
@@ -241,15 +241,16 @@ def finish(
     save_weights(run.path / FINAL, model, samples=config.trainer.max_samples)
     evaluator = make_evaluator(config, model, source)
     results = evaluator.all_splits(num_worst=config.eval.worst_scenes)
-    embedded = write_embeddings(run.path, evaluator) if source.num_samples("val") > 1 else {}
+    if source.num_samples("val") > 1:
+        write_embeddings(run.path, evaluator)
     write_examples(run.path, source, results)
     summary = {
         "name": config.run.name,
         "hash": run.hash,
         "samples": config.trainer.max_samples,
         "steps": config.trainer.max_samples // config.trainer.batch_size,
-        "metrics": {**_last_coverage(run), **with_prefix(results), **embedded},
-        "best": _best(config, source, spec, model, run, best, results),
+        "metrics": {**_last_coverage(run), **(last := all_metrics(evaluator, results))},
+        "best": _best(config, source, spec, model, run, best, last),
         "dataset": describe_data(source),
         "num_parameters": model.num_parameters(),
         "command": command_line(),
@@ -264,16 +265,16 @@ def _best(
     model: DualEncoder,
     run: RunFolder,
     best: dict[str, Any],
-    last: dict[str, SplitResult],
+    last: dict[str, float | None],
 ) -> dict[str, Any]:
     """Metrics of the weights that were best on val_ood; those of the last weights where these are the best."""
     path = run.checkpoints / BEST
     if not best or best["samples"] == config.trainer.max_samples or not path.exists():
-        return {"samples": config.trainer.max_samples, "metrics": with_prefix(last)}
+        return {"samples": config.trainer.max_samples, "metrics": last}
     chosen = build_model(spec).to(next(model.parameters()))
     chosen.load_state_dict(read_weights(path)[0])
-    results = make_evaluator(config, chosen, source).all_splits()
-    return {"samples": best["samples"], "metrics": with_prefix(results)}
+    evaluator = make_evaluator(config, chosen, source)
+    return {"samples": best["samples"], "metrics": all_metrics(evaluator, evaluator.all_splits())}
 
 
 def _last_coverage(run: RunFolder) -> dict[str, Any]:
@@ -281,12 +282,9 @@ def _last_coverage(run: RunFolder) -> dict[str, Any]:
     return {name: value for name, value in rows[-1].items() if name.startswith("coverage/")} if rows else {}
 
 
-_EMBEDDED = 2048  # val scenes whose embeddings' spectrum and geometry stand in the summary
-
-
-def write_embeddings(folder: Path, evaluator: Evaluator) -> dict[str, float]:
-    """Spectra and cosine histograms of val scenes and their queries, as embeddings.json; the numbers of the summary."""
-    pairs = evaluator.pairs("val", num_scenes=_EMBEDDED)
+def write_embeddings(folder: Path, evaluator: Evaluator) -> None:
+    """Spectra and cosine histograms of val scenes and their queries, as embeddings.json."""
+    pairs = evaluator.pairs("val", num_scenes=EMBEDDED)
     values = spectra(pairs.scenes, pairs.queries)
     histograms = cosine_histograms(pairs.scenes, pairs.queries, pairs.true, undecided=pairs.undecided)
     described = {
@@ -296,7 +294,6 @@ def write_embeddings(folder: Path, evaluator: Evaluator) -> dict[str, float]:
         "cosines": {kind: shares.tolist() for kind, shares in histograms.items()},
     }
     write_json(folder / "embeddings.json", described, indent=None)
-    return SpectrumCallback.numbers(pairs) | GeometryCallback.numbers(pairs)
 
 
 def write_examples(folder: Path, source: Source, results: dict[str, SplitResult]) -> None:

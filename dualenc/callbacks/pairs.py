@@ -26,9 +26,7 @@ class ValPairs:
 
 
 class PairsCallback(StepCallback):
-    """Puts `prefix/name` into the record for each of its numbers. The data must have a val split."""
-
-    prefix: str
+    """Puts its numbers into the record at every validation. The data must have a val split."""
 
     def __init__(self, record: dict[str, Any], *, pairs: ValPairs, every: int) -> None:
         super().__init__(record)
@@ -39,12 +37,7 @@ class PairsCallback(StepCallback):
         if is_due(module.samples, self.every, module.batch_size, module.max_samples):
             self.record.update(self.numbers(self.pairs(module.samples)))
 
-    @classmethod
-    def numbers(cls, pairs: Pairs) -> dict[str, float]:
-        """Metric name -> number."""
-        return {f"{cls.prefix}/{name}": value for name, value in cls.measure(pairs).items()}
-
     @staticmethod
-    def measure(pairs: Pairs) -> dict[str, float]:
-        """Name -> number."""
+    def numbers(pairs: Pairs) -> dict[str, float]:
+        """Metric name -> number."""
         raise NotImplementedError

@@ -101,6 +101,7 @@ def test_checkpointing_computes_blocks_twice_and_gives_the_same_gradients() -> N
 
 def test_compiled_queries_have_the_embeddings_and_gradients_of_plain_ones() -> None:
     check_compiler()
+    compiled_before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     plain = make(depth=1)
     model = copy.deepcopy(plain)
     encoder = CompiledEncoder(model)
@@ -114,7 +115,7 @@ def test_compiled_queries_have_the_embeddings_and_gradients_of_plain_ones() -> N
         assert wanted.keys() == got.keys()
         for name, gradient in wanted.items():
             assert (got[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled_before + 1
     assert list(model.state_dict()) == list(plain.state_dict())
 
 
