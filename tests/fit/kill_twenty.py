@@ -61,7 +61,7 @@ def _live(start: Start, folder: Path, chance: random.Random, story: Story, aim: 
     """One life: from a start to a kill at the position `aim`, or soon after the start where that was reached before."""
     reached, processes = position(folder), start()
     while reached < aim and position(folder) < aim:
-        assert all(process.poll() is None for process in processes), processes[0].stderr
+        assert not any(codes := [process.poll() for process in processes]), (codes, processes[0].stderr)
         time.sleep(0.02)
     time.sleep(chance.uniform(0, 0.2 if reached < aim else 3))
     victim, began = chance.randrange(len(processes)), time.monotonic()
