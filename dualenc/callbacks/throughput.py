@@ -12,6 +12,7 @@ from dualenc.callbacks.clock import StepCallback, is_log_step
 from dualenc.models import step_flops
 from dualenc.models.towers import PAD
 from dualenc.module import DualEncoderModule
+from dualenc.precision import multiplies_bf16
 
 _DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "64-true": torch.float64}
 _SIDES = {"cpu": 1024, "cuda": 4096}  # of the matrices whose product measures what a device can do at best
@@ -101,6 +102,8 @@ def embedded_flops(module: DualEncoderModule) -> int:
 def matmul_rate(device: torch.device, *, dtype: torch.dtype) -> float:
     """FLOP/s of one large matrix product on a device, the best of three; what a step can reach at the very most."""
     side = _SIDES.get(device.type, 1024)
+    if device.type == "cpu" and dtype == torch.bfloat16 and not multiplies_bf16():
+        side //= 4  # emulated at about 1 GFLOP/s
     matrix = torch.ones(side, side, device=device, dtype=dtype)
     seconds = []
     for _ in range(4):
