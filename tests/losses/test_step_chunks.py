@@ -228,7 +228,7 @@ def check_ranks(ranks: list[list[dict[str, Any]]], config: Config, dtype: torch.
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("chunks", CHUNKS)
 def test_chunks_and_ranks_make_no_difference_to_a_step(workers, chunks, dtype):
-    config = make_config(f"trainer.chunks={chunks}")
+    config = make_config("loss.siglip.weight=0.5", f"trainer.chunks={chunks}")  # with a temperature and a bias
     check_ranks([train(None, config, dtype)], config, dtype)
     check_ranks(workers.run(train, config, dtype, world=WORLD), config, dtype)
 
