@@ -483,6 +483,16 @@ def notes(config: Config) -> list[str]:
         lines.append(
             "note: loss.cka.sigma has no effect with loss.cka.kernel=linear; it is the width of the RBF kernel"
         )
+    negatives = config.loss.hard_negatives
+    if "hard_negatives" in used and negatives.form != "margin" and negatives.margin != HardNegativesConfig().margin:
+        lines.append(
+            f"note: loss.hard_negatives.margin has no effect with loss.hard_negatives.form={negatives.form}; set "
+            "form=margin"
+        )
+    if used.keys() == {"recognition"} and data.queries != QueryMix():
+        lines.append(
+            "note: data.queries has no effect: loss.recognition draws its own queries, and no other loss is in use"
+        )
     if config.loss.targets == "diagonal" and not {"infonce", "siglip", "hard_negatives"} & used.keys():
         lines.append("note: loss.targets has no effect: no loss in use reads pairs")
     return lines

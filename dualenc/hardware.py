@@ -26,6 +26,7 @@ def set_up_torch(config: Config) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # a laptop with Slurm is no mistake
 
 
 def keep_freed_memory() -> None:

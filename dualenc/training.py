@@ -39,7 +39,7 @@ from dualenc.evaluation import EMBEDDED, Evaluator, SplitResult, all_metrics, ma
 from dualenc.files import atomic_path, read_json, write_json
 from dualenc.hardware import accelerator_of, device_of, set_up_torch
 from dualenc.metrics import BIN_EDGES, cosine_histograms, spectra
-from dualenc.models import DualEncoder
+from dualenc.models import DualEncoder, explain_cut_cache
 from dualenc.module import DualEncoderModule
 from dualenc.precision import precision_plugins
 from dualenc.processes import kill_children
@@ -152,6 +152,7 @@ def _fit(config: Config, source: Source, model: DualEncoder, trainer: pl.Trainer
         trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     except BaseException as error:
         kill_children()  # the error's traceback keeps the loader, and so its workers, alive
+        explain_cut_cache(error)
         if str(error).startswith("DataLoader worker"):  # torch's RuntimeError for one that was killed
             raise ProcessLost(
                 f"{str(error).rstrip('. ')}; where memory is short, lower data.num_workers; run the same command "

@@ -1,6 +1,6 @@
 """Towers and the dual encoder that joins two of them."""
 
-from dualenc.models.compiling import CompiledEncoder, check_compiler
+from dualenc.models.compiling import CompiledEncoder, check_compiler, explain_cut_cache
 from dualenc.models.dual_encoder import DualEncoder
 from dualenc.models.flops import step_flops
 from dualenc.models.parameter_groups import no_decay, parameter_groups
@@ -17,6 +17,7 @@ __all__ = [
     "Transformer",
     "VisionTower",
     "check_compiler",
+    "explain_cut_cache",
     "no_decay",
     "parameter_groups",
     "step_flops",

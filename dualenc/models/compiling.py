@@ -28,6 +28,17 @@ def check_compiler() -> None:
     inductor.cpp.cxx = (None, found)  # by itself torch looks for g++ alone
 
 
+def explain_cut_cache(error: BaseException) -> None:
+    """Raises InputError where `error` comes from compiled code that a killed process left half-written on the disk."""
+    if any(sign in str(error) for sign in ("file too short", "invalid ELF header")):
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+        raise InputError(
+            f"trainer.compile: torch's cache of compiled code, {cache_dir()}, holds a file that was cut short when a "
+            "process was killed; remove that folder and run the same command again"
+        ) from None
+
+
 class CompiledEncoder:
     """The calls of a `DualEncoder` and their gradients, compiled at first use; any number of rows, few lengths."""
 

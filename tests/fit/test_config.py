@@ -160,6 +160,20 @@ def test_a_preset_stands_behind_the_file_and_the_command_line(tmp_path: Path) ->
         (["loss.infonce.weight=0", "loss.svd.weight=1", "data.edits=[]"], "nothing in svd keeps the towers"),
         (["loss.infonce.weight=0", "loss.siglip.weight=1", "loss.siglip.edits=false"], "data.edits has no effect"),
         (["loss.cka.weight=1", "loss.cka.sigma=1"], "loss.cka.sigma has no effect"),
+        (
+            ["loss.hard_negatives.weight=1", "loss.hard_negatives.margin=0.5"],
+            "loss.hard_negatives.margin has no effect",
+        ),
+        (
+            [
+                "loss.infonce.weight=0",
+                "loss.recognition.weight=1",
+                "data.edits=[]",
+                "data.queries.captions=0.4",
+                "data.queries.objects=0.4",
+            ],
+            "data.queries has no effect",
+        ),
         (["loss.recognition.weight=1", "loss.recognition.negatives=all"], "loss.recognition.negatives=all shows"),
         (
             ["loss.infonce.weight=0", "loss.uniformity.weight=1", "data.edits=[]", "loss.targets=diagonal"],

@@ -1,6 +1,5 @@
 """slurm/generate.sh: what it submits, and that an array of jobs makes the same dataset as one process."""
 
-import hashlib
 import os
 import re
 import shlex
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watching import hashes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,12 +68,6 @@ def fake(tmp_path: Path) -> dict[str, str]:
     (folder / "sbatch").write_text(FAKE_SBATCH)
     (folder / "sbatch").chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}", "FAKE_LOG": str(tmp_path / "sbatch.log")}
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file of a dataset."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture
