@@ -58,10 +58,17 @@ def _generated(data: DataConfig, model: ModelConfig, batch_size: int | None) -> 
     assert data.generate is not None
     if not Path(data.generate).exists():
         raise InputError(f"data.generate: {data.generate} does not exist; name a config under configs/data")
-    overrides = [f"data.{key}={value}" for key in ("coverage", "seed") if (value := getattr(data, key)) is not None]
-    plan = json.loads(_data_gen([data.generate, *overrides, "--describe"]))
+    arguments = generator_arguments(data)
+    plan = json.loads(_data_gen([*arguments, "--describe"]))
     _check_fits(data, model, batch_size, plan["config"])
-    return _data_gen([data.generate, *overrides]).splitlines()[-1]
+    return _data_gen(arguments).splitlines()[-1]
+
+
+def generator_arguments(data: DataConfig) -> list[str]:
+    """What `python -m data_gen` is given for `data.generate`: the data config, and what is set over it."""
+    assert data.generate is not None
+    overrides = [f"data.{key}={value}" for key in ("coverage", "seed") if (value := getattr(data, key)) is not None]
+    return [data.generate, *overrides]
 
 
 def _data_gen(arguments: list[str]) -> str:

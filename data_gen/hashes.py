@@ -1,0 +1,27 @@
+"""`python -m data_gen.hashes`: which datasets would be made, for many configs in one process.
+
+Reads from stdin a JSON list of argument lists of `python -m data_gen`, each a config file and `key=value`s. Prints a
+JSON list: for each {"hash": ...}, or {"error": ...} in one line where it is refused. Nothing is drawn or written.
+"""
+
+import json
+import sys
+
+from data_gen.config import config_hash, load_config
+from dualenc.errors import InputError, one_line, run_cli
+
+
+def main(arguments: list[str]) -> None:
+    """Answers the list on stdin."""
+    print(json.dumps([_answer(*request) for request in json.load(sys.stdin)]))
+
+
+def _answer(config: str, *overrides: str) -> dict[str, str]:
+    try:
+        return {"hash": config_hash(load_config(config, overrides))}
+    except InputError as error:
+        return {"error": one_line(error)}
+
+
+if __name__ == "__main__":
+    run_cli(main)
