@@ -344,9 +344,14 @@ def load(path: str | Path | None, overrides: list[str]) -> Config:
     config = configs.load(Config, path, overrides)
     if config.loss.preset is not None:
         config = configs.load(Config, path, overrides, defaults={"loss": LOSS_PRESETS[config.loss.preset]})
+    resolve(config)
+    return config
+
+
+def resolve(config: Config) -> None:
+    """Fills in, in place, what depends on other settings; InputError for a combination that is impossible."""
     _resolve(config)
     _check(config)
-    return config
 
 
 def _resolve(config: Config) -> None:
