@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dualenc.analysis import EmbeddedScenes
+from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.errors import InputError
 from dualenc.scenes import ConceptSpace
 

@@ -1,0 +1,103 @@
+"""The studies by name, with their options. No torch here: a wrong option is refused in a moment.
+
+A study's function takes the scenes, one `EmbeddedScenes` for each object count, ascending (or the opened target itself,
+where `takes` says so), and its options. It returns plain JSON values. Two keys are rendered for every study:
+
+    notes: list of sentences; what was left out and why.
+    tables: title -> list of rows, each a dict of column -> value; `x_interval` [low, high] is shown beside `x`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from dualenc.command import DataOptions
+from dualenc.configs import field
+from dualenc.scenes.random import SPLITS
+
+EMBEDDED_SPLITS = tuple(split for split in SPLITS if split != "val_ood")
+
+
+@dataclass
+class TextScenes:
+    """Which texts `scenes=text` makes: "a {attribute} {object} and a {attribute} {object}"."""
+
+    attributes: int = field(20, "number of attributes", minimum=2, maximum=20)
+    objects: int = field(20, "number of nouns", minimum=2, maximum=20)
+
+
+@dataclass
+class StudyOptions(DataOptions):
+    """Options of every study."""
+
+    scenes: Literal["data", "text"] = field("data", "scenes of the data, or texts of two objects (hf: targets)")
+    text: TextScenes = field(TextScenes, "texts")
+    splits: list[str] = field(list(EMBEDDED_SPLITS), f"splits of the data that are embedded, of {', '.join(SPLITS)}")
+    num_scenes: int = field(8192, "most scenes of each split, or texts", minimum=1)
+    batch_size: int = field(256, "scenes embedded at once", minimum=1)
+    seed: int = field(0, "of sampled texts, random weights, splits of scenes, resamples", minimum=0)
+    threads: int = field(1, "CPU threads of torch", minimum=1)
+    out: str | None = field(None, "folder of the results; null: RUN/analysis, or analysis/NAME for an hf: target")
+
+
+@dataclass
+class DecompositionOptions(StudyOptions):
+    """Options of `decomposition`."""
+
+    num_queries: int = field(2000, "most reconstructed scenes that are looked up among all scenes", minimum=1)
+    object_probe: bool = field(True, "also read objects by a linear probe, which takes longest")
+
+
+@dataclass
+class InterventionsOptions(StudyOptions):
+    """Options of `interventions`."""
+
+    normalized: bool = field(True, "whether embeddings are brought to length one")
+    num_edits: int = field(2000, "most scenes that are edited", minimum=1)
+    object_probe: bool = field(True, "also read objects by a linear probe, which takes longest")
+
+
+@dataclass
+class RecognitionOptions(StudyOptions):
+    """Options of `recognition`."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """function: "module:name" in this package; takes: `scenes`, or `target` for what needs the tower itself; about:
+    one line with what it needs; figures: "module:name" of a function of the result that draws, or None."""
+
+    function: str
+    options: type[StudyOptions]
+    about: str
+    takes: Literal["scenes", "target"] = "scenes"
+    figures: str | None = None
+
+    def load(self, name: Literal["function", "figures"] = "function") -> Callable[..., Any]:
+        """The function itself; imports torch."""
+        module, _, attribute = getattr(self, name).partition(":")
+        return getattr(import_module(f"dualenc.analysis.{module}"), attribute)
+
+
+STUDIES = {
+    "decomposition": Study(
+        "decomposition:decomposition",
+        DecompositionOptions,
+        "are scenes sums of object vectors, and those sums of concept vectors? Needs scenes of two objects or more",
+        figures="drawings:decomposition",
+    ),
+    "interventions": Study(
+        "interventions:interventions",
+        InterventionsOptions,
+        "edits objects and removes components, then looks and reads again. Needs scenes of two objects or more",
+        figures="drawings:interventions",
+    ),
+    "recognition": Study(
+        "recognition:zero_shot",
+        RecognitionOptions,
+        "recognition and binding of a pretrained model, asked in words. Needs an hf: target with a text tower and "
+        "data.path",
+        takes="target",
+    ),
+}
