@@ -3,7 +3,6 @@
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -43,6 +42,7 @@ from dualenc.models import DualEncoder, explain_cut_cache
 from dualenc.module import DualEncoderModule
 from dualenc.precision import precision_plugins
 from dualenc.processes import kill_children
+from dualenc.provenance import commit
 from dualenc.run import RunFolder
 from dualenc.scenes import Grammar, SceneSampler
 from dualenc.signals import StopFlag
@@ -340,23 +340,8 @@ def _segment(config: Config, start: int) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
-        "commit": _commit(),
+        "commit": commit(),
         "threads": config.trainer.threads,
         "devices": config.trainer.devices,
         "nodes": config.trainer.nodes,
     }
-
-
-def _commit() -> str | None:
-    """The git commit of the code that runs, with + where it was changed; None outside a checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
