@@ -1,0 +1,104 @@
+"""What a sweep leaves behind: sweep.json with every run, and its figure."""
+
+from pathlib import Path
+
+from dualenc.files import atomic_path, write_json
+from dualenc.sweep.plan import Plan
+from dualenc.sweep.spec import Point, as_text
+from dualenc.sweep.state import RunState, State, as_json
+
+RESULTS = "sweep.json"
+FIGURE = "figure"
+
+PANELS = (
+    ("object recognition", {"ood/object_recognition": ("-", "ood"), "ood/bag_level": (":", "bag level")}),
+    ("same-status recognition", {"ood/object_recognition_same_status": ("-", "ood")}),
+    ("binding gain", {"ood/binding_gain": ("-", "ood")}),
+)
+"""Title of a panel -> its metrics, each with line style and name. All are of held-out objects."""
+
+
+def write_results(plan: Plan, states: list[RunState]) -> list[Path]:
+    """Writes sweep.json and, where some runs are done and a number varies, figure.png and figure.pdf; their paths."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    sweep = plan.sweep
+    listed = {"name": sweep.name, "file": str(sweep.path), "axes": sweep.axes, "runs": [as_json(s) for s in states]}
+    write_json(plan.folder / RESULTS, listed)
+    axis = x_axis(sweep.points)
+    done = [state for state in states if state.state is State.DONE]
+    return [plan.folder / RESULTS, *(_draw(plan, done, axis) if done and axis else [])]
+
+
+def is_seed(key: str) -> bool:
+    """Whether runs that differ in this key alone are repetitions."""
+    return key.rpartition(".")[2] == "seed"
+
+
+def x_axis(points: list[Point]) -> str | None:
+    """The key to draw results over: coverage, else the first one with several numbers that is no seed."""
+    values: dict[str, set[float]] = {}
+    for point in points:
+        for key, value in point.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and not is_seed(key):
+                values.setdefault(key, set()).add(value)
+    keys = [key for key, numbers in values.items() if len(numbers) > 1]
+    return next((key for key in keys if key.endswith("coverage")), keys[0] if keys else None)
+
+
+def groups(states: list[RunState], axis: str) -> dict[str, list[RunState]]:
+    """What differs besides the axis and seeds -> the runs that share it."""
+    found: dict[str, list[RunState]] = {}
+    for state in states:
+        if axis in state.run.point:
+            rest = {key: value for key, value in state.run.point.items() if key != axis and not is_seed(key)}
+            name = " ".join(f"{key.rpartition('.')[2]}={as_text(value)}" for key, value in rest.items())
+            found.setdefault(name, []).append(state)
+    return found
+
+
+def series(states: list[RunState], axis: str, metric: str) -> list[tuple[float, float]]:
+    """`(axis value, metric)` of every run that has the metric, in order."""
+    pairs = [(state.run.point[axis], state.metrics.get(metric)) for state in states]
+    return sorted((float(x), y) for x, y in pairs if y is not None)
+
+
+def means(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The mean at each axis value."""
+    held: dict[float, list[float]] = {}
+    for x, y in points:
+        held.setdefault(x, []).append(y)
+    return [(x, sum(values) / len(values)) for x, values in held.items()]
+
+
+def _draw(plan: Plan, done: list[RunState], axis: str) -> list[Path]:
+    """Every seed a point, their mean a line, every group a colour."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from dualenc.report.figures import RUN_COLORS, STYLE
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.2 * len(PANELS), 3.6), layout="constrained")
+        for axes, (title, metrics) in zip(figure.subplots(1, len(PANELS)), PANELS):
+            for number, (group, states) in enumerate(groups(done, axis).items()):
+                for metric, (line, name) in metrics.items():
+                    points = series(states, axis, metric)
+                    color = RUN_COLORS[number % len(RUN_COLORS)]
+                    axes.plot(*_columns(means(points)), line, color=color, label=f"{group} {name}".strip())
+                    if line == "-":
+                        axes.plot(*_columns(points), "o", color=color, markersize=4, alpha=0.7)
+            axes.set_title(f"ood: {title}", loc="left", fontsize=10.5)
+            axes.set_xlabel(axis)
+            axes.set_ylim(top=1.04)
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
+        paths = [plan.folder / f"{FIGURE}.{ending}" for ending in ("png", "pdf")]
+        for path in paths:
+            stamp = {"Software": None} if path.suffix == ".png" else {"CreationDate": None}
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=stamp)
+    return paths
+
+
+def _columns(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
