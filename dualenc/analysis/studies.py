@@ -63,6 +63,19 @@ class RecognitionOptions(StudyOptions):
     """Options of `recognition`."""
 
 
+@dataclass
+class MultiplicativeOptions(StudyOptions):
+    """Options of `multiplicative`."""
+
+    count: int = field(2, "objects in the scenes that are studied", minimum=1)
+    normalized: bool = field(True, "whether embeddings are brought to length one")
+    coverage: float | None = field(
+        None, "share of the objects that is fitted; null: the training objects", above=0, below=1
+    )
+    ranks: list[int] = field([2, 4, 8, 16, 32], "ranks r of the products", minimum=1)
+    restarts: int = field(3, "fits of each product probe, of which validation scenes choose one", minimum=1)
+
+
 @dataclass(frozen=True)
 class Study:
     """function: "module:name" in this package; takes: `scenes`, or `target` for what needs the tower itself; about:
@@ -99,5 +112,10 @@ STUDIES = {
         "recognition and binding of a pretrained model, asked in words. Needs an hf: target with a text tower and "
         "data.path",
         takes="target",
+    ),
+    "multiplicative": Study(
+        "multiplicative:multiplicative",
+        MultiplicativeOptions,
+        "are scenes sums of concept vectors, or of their products too? Needs a run with held-out objects, or coverage",
     ),
 }

@@ -71,7 +71,7 @@ def learning_curves(run: Run) -> list[Drawing]:
     for split in run.splits:
         if run.metrics.get(f"{split}/object_recognition") is None:
             continue
-        with _figure() as (figure, axes):
+        with new_figure() as (figure, axes):
             for kind in ("concept", "object"):
                 _line(axes, run.curve(f"{split}/{kind}_recognition"), color=PALETTE[kind], label=f"{kind} recognition")
             for key, name, label, style in (
@@ -88,7 +88,7 @@ def learning_curves(run: Run) -> list[Drawing]:
         )
         ceiling = " The ceiling is of a bag that remembers the training objects." if split == "val" else ""
         drawings.append(
-            _drawing(f"learning_{split}", f"{split}, {SPLIT_MEANING[split]}. Chance: {chance}.{ceiling}", figure)
+            as_drawing(f"learning_{split}", f"{split}, {SPLIT_MEANING[split]}. Chance: {chance}.{ceiling}", figure)
         )
     return drawings
 
@@ -100,13 +100,13 @@ def training_curves(run: Run) -> list[Drawing]:
         samples, values = run.curve(f"train/{name}")
         if not values:
             continue
-        with _figure(height=2.7) as (figure, axes):
+        with new_figure(height=2.7) as (figure, axes):
             _line(axes, (samples, values), color="#333333", label=None)
             axes.set(ylabel=label)
             if name == "lr":
                 axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
             _finish(figure, axes, label)
-        drawings.append(_drawing(f"training_{name}", label, figure))
+        drawings.append(as_drawing(f"training_{name}", label, figure))
     return drawings
 
 
@@ -117,7 +117,7 @@ def caption_curves(run: Run) -> list[Drawing]:
         curves = {edit: run.curve(f"{split}/caption_vs_{edit}") for edit in edit_names(run.metrics)}
         if not any(values for _, values in curves.values()):
             continue
-        with _figure() as (figure, axes):
+        with new_figure() as (figure, axes):
             for (edit, curve), color, style in zip(curves.items(), cycle(EDIT_COLORS), cycle(EDIT_LINES)):
                 if curve[1]:
                     _line(axes, curve, color=color, label=f"against {edit}", linestyle=style)
@@ -125,7 +125,7 @@ def caption_curves(run: Run) -> list[Drawing]:
             lowest = min(min(values) for _, values in curves.values() if values)
             axes.set(ylim=(min(0.45, lowest - 0.03), 1.01), ylabel="true caption preferred")
             _finish(figure, axes, f"{split}: caption against its edits")
-        drawings.append(_drawing(f"captions_{split}", f"{split}, {SPLIT_MEANING[split]}", figure))
+        drawings.append(as_drawing(f"captions_{split}", f"{split}, {SPLIT_MEANING[split]}", figure))
     return drawings
 
 
@@ -135,7 +135,7 @@ def by_number_of_objects(run: Run) -> list[Drawing]:
     counts = sorted({count for found in points.values() for count in found})
     if not counts:
         return []
-    with _figure() as (figure, axes):
+    with new_figure() as (figure, axes):
         for split, found in points.items():
             marker, color = SPLIT_MARKERS[split], SPLIT_COLORS[split]
             level = by_count(run.metrics, split, "bag_level")
@@ -145,7 +145,7 @@ def by_number_of_objects(run: Run) -> list[Drawing]:
         axes.set_xlim(counts[0] - 0.4, counts[-1] + 0.4)
         _finish(figure, axes, "by number of objects", xlabel="objects in the scene")
     caption = "object recognition by number of objects, last weights; dashed: bag level of the split in that colour"
-    return [_drawing("by_number_of_objects", caption, figure)]
+    return [as_drawing("by_number_of_objects", caption, figure)]
 
 
 def by_count(metrics: Mapping[str, Any], split: str, figure: str) -> dict[int, float]:
@@ -169,7 +169,7 @@ def _confusion(split: str, concept: str, names: Sequence[str], counts: np.ndarra
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     side = min(6.0, 2.6 + 0.24 * len(names))
-    with _figure(width=side + 0.8, height=side) as (figure, axes):
+    with new_figure(width=side + 0.8, height=side) as (figure, axes):
         image = axes.imshow(np.ma.masked_invalid(shares), cmap=_blues(), vmin=0, vmax=1)
         axes.grid(False)
         small = 9 if len(names) <= 16 else 6
@@ -182,7 +182,7 @@ def _confusion(split: str, concept: str, names: Sequence[str], counts: np.ndarra
         axes.set(ylabel="in the scene")
         figure.colorbar(image, ax=axes, shrink=0.8, label="share of the row")
         _finish(figure, axes, f"{split}: {concept}", xlabel="in the preferred object query")
-    return _drawing(f"confusion_{split}_{concept}", f"{split}, {concept}. {_worst_confusion(names, counts)}", figure)
+    return as_drawing(f"confusion_{split}_{concept}", f"{split}, {concept}. {_worst_confusion(names, counts)}", figure)
 
 
 def _worst_confusion(names: Sequence[str], counts: np.ndarray) -> str:
@@ -199,7 +199,7 @@ def _worst_confusion(names: Sequence[str], counts: np.ndarray) -> str:
 
 def coverage_curves(run: Run) -> list[Drawing]:
     """Share of the allowed objects, object pairs and values that training has met, over training."""
-    with _figure(height=2.9) as (figure, axes):
+    with new_figure(height=2.9) as (figure, axes):
         drawn = False
         for name, color, style in (
             ("objects", "#D55E00", "-"),
@@ -214,7 +214,7 @@ def coverage_curves(run: Run) -> list[Drawing]:
                 drawn = True
         axes.set(ylim=(-0.02, 1.04), ylabel="seen / allowed")
         _finish(figure, axes, "coverage met so far")
-    return [_drawing("coverage", "share of what the split allows that training has met", figure)] if drawn else []
+    return [as_drawing("coverage", "share of what the split allows that training has met", figure)] if drawn else []
 
 
 def spectra(run: Run) -> list[Drawing]:
@@ -222,23 +222,25 @@ def spectra(run: Run) -> list[Drawing]:
     drawings = []
     values = run.embeddings.get("singular_values", {})
     if values:
-        with _figure(height=3.2) as (figure, axes):
+        with new_figure(height=3.2) as (figure, axes):
             for (name, found), color, style in zip(values.items(), cycle(EDIT_COLORS), cycle(EDIT_LINES)):
                 shares = [max(value / max(found[0], 1e-12), 1e-6) for value in found]
                 ranks = list(range(1, len(shares) + 1))
                 axes.plot(ranks, shares, color=color, linestyle=style, label=SPECTRUM_NAMES[name])
             axes.set(yscale="log", ylabel="share of the first")
             _finish(figure, axes, "singular values, last weights", xlabel="rank")
-        drawings.append(_drawing("spectrum", "singular values as shares of the first; lowest value shown 1e-6", figure))
+        drawings.append(
+            as_drawing("spectrum", "singular values as shares of the first; lowest value shown 1e-6", figure)
+        )
     curves = {name: run.curve(f"spectrum/{_prefix(name)}effective_rank") for name in SPECTRUM_NAMES}
     if any(found for _, found in curves.values()):
-        with _figure(height=3.2) as (figure, axes):
+        with new_figure(height=3.2) as (figure, axes):
             for (name, curve), color, style in zip(curves.items(), cycle(EDIT_COLORS), cycle(EDIT_LINES)):
                 if curve[1]:
                     _line(axes, curve, color=color, linestyle=style, label=SPECTRUM_NAMES[name])
             axes.set(ylabel="effective rank", ylim=(0, None))
             _finish(figure, axes, "effective rank over training")
-        drawings.append(_drawing("effective_rank", "exponential of the entropy of the singular values", figure))
+        drawings.append(as_drawing("effective_rank", "exponential of the entropy of the singular values", figure))
     return drawings
 
 
@@ -255,13 +257,13 @@ def cosines(run: Run) -> list[Drawing]:
     if not shares:
         return []
     edges = run.embeddings["bin_edges"]
-    with _figure(height=3.2) as (figure, axes):
+    with new_figure(height=3.2) as (figure, axes):
         for (kind, found), color, style in zip(shares.items(), cycle(EDIT_COLORS), cycle(EDIT_LINES)):
             axes.stairs(found, edges, color=color, linestyle=style, label=COSINE_NAMES[kind], linewidth=1.8)
         axes.set(ylabel="share of pairs", xlim=(-1, 1))
         _finish(figure, axes, "cosines, last weights", xlabel="cosine", legend_columns=2)
     number = format_count(run.embeddings.get("num_scenes"))
-    return [_drawing("cosines", f"all pairs of {number} val scenes and one true query of each", figure)]
+    return [as_drawing("cosines", f"all pairs of {number} val scenes and one true query of each", figure)]
 
 
 COSINE_NAMES = {
@@ -280,7 +282,7 @@ def overlays(runs: Sequence[Run], labels: Sequence[str]) -> list[Drawing]:
             key = f"{split}/{kind}_recognition"
             if not any(run.curve(key)[1] for run in runs):
                 continue
-            with _figure(height=3.4 + 0.2 * len(runs)) as (figure, axes):
+            with new_figure(height=3.4 + 0.2 * len(runs)) as (figure, axes):
                 for i, (run, label) in enumerate(zip(runs, labels)):
                     color = RUN_COLORS[i % len(RUN_COLORS)]
                     _line(axes, run.curve(key), color=color, label=label)
@@ -290,7 +292,7 @@ def overlays(runs: Sequence[Run], labels: Sequence[str]) -> list[Drawing]:
                 axes.set(ylim=(-0.02, 1.02), ylabel=f"{kind} recognition")
                 _finish(figure, axes, f"{split}: {kind} recognition", legend_columns=1)
             dashed = "; dashed: bag level of the run in that colour" if kind == "object" else ""
-            drawings.append(_drawing(f"compare_{split}_{kind}", f"{split}, {SPLIT_MEANING[split]}{dashed}", figure))
+            drawings.append(as_drawing(f"compare_{split}_{kind}", f"{split}, {SPLIT_MEANING[split]}{dashed}", figure))
     return drawings
 
 
@@ -302,7 +304,7 @@ def save_all(drawings: Iterable[Drawing], folder: Path) -> None:
 
 
 @contextmanager
-def _figure(*, width: float = 5.6, height: float = 3.6) -> Iterator[tuple["Figure", "Axes"]]:
+def new_figure(*, width: float = 5.6, height: float = 3.6) -> Iterator[tuple["Figure", "Axes"]]:
     """A figure in inches with one pair of axes, under the house style; no pyplot, so no display and no global state."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -346,7 +348,8 @@ def _finish(
         figure.legend(loc="outside lower center", ncols=legend_columns, fontsize=9, columnspacing=1.6)
 
 
-def _drawing(name: str, caption: str, figure: "Figure") -> Drawing:
+def as_drawing(name: str, caption: str, figure: "Figure") -> Drawing:
+    """A finished figure as PNG and PDF bytes, the same on every call."""
     import matplotlib
 
     png, pdf = io.BytesIO(), io.BytesIO()

@@ -20,7 +20,7 @@ class Run:
     rows: the lines of `metrics.jsonl` in order; summary: `summary.json`, empty while the run is not finished;
     examples: split -> worst-bound scenes; confusion: split -> concept -> {"names", "matrix"} where matrix[i][j] counts
     objects of value i for which the object query of value j was preferred; embeddings: singular values and histograms
-    of cosines of val scenes and their queries.
+    of cosines of val scenes and their queries; analyses: study -> what `python -m dualenc.analyze` has found.
     """
 
     path: Path
@@ -33,6 +33,7 @@ class Run:
     examples: dict[str, list[dict[str, Any]]]
     confusion: dict[str, dict[str, dict[str, Any]]]
     embeddings: dict[str, Any]
+    analyses: dict[str, dict[str, Any]]
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -79,6 +80,7 @@ def read_run(path: Path) -> Run:
         examples={s: found for s in SPLITS if (found := _read_json(examples / f"{s}.json", []))},
         confusion=_read_json(path / "confusion" / "confusion.json", {}),
         embeddings=_read_json(path / "embeddings.json", {}),
+        analyses={file.stem: _read_json(file, {}) for file in sorted((path / "analysis").glob("*.json"))},
     )
 
 

@@ -11,7 +11,7 @@ from dualenc.report import figures as draw
 from dualenc.report import html
 from dualenc.report.folder import SPLITS, Run, measured_splits
 from dualenc.report.html import text
-from dualenc.report.results import DASH, EDITS, edit_names, format_count, format_number, opposite_kinds
+from dualenc.report.results import DASH, EDITS, edit_names, format_count, format_number, opposite_kinds, tabulated
 from dualenc.report.wording import SPLIT_MEANING, verdict
 
 EXAMPLES_SHOWN = 12
@@ -40,6 +40,7 @@ def run_page(run: Run) -> tuple[str, list[draw.Drawing]]:
         "Retrieval": _retrieval(run.metrics),
         "Embeddings": _embeddings(run.metrics) + html.figures(embeddings),
         "Coverage": _coverage(run.metrics) + html.figures(coverage),
+        "Analysis": _analyses(run),
         "Worst-bound scenes": _examples(run),
         "Training": html.figures(training),
         "Reproduce": _origins(run),
@@ -254,6 +255,27 @@ def _coverage(metrics: Mapping[str, Any]) -> str:
     ]
     line = f'<p class="soft">{"; ".join(met)}</p>' if met else ""
     return html.table(["", "seen", "allowed", "share", ""], rows) + line
+
+
+def _analyses(run: Run) -> str:
+    """What every study has found: its figures, and its tables folded away."""
+    parts = []
+    for study, found in run.analyses.items():
+        result = found.get("result", {})
+        notes = "".join(f'<p class="note">{text(note)}</p>' for note in result.get("notes", []))
+        drawings = [
+            draw.Drawing(name, caption, file.read_bytes(), b"")
+            for name, caption in found.get("figures", {}).items()
+            if (file := run.path / "analysis" / "figures" / f"{Path(name).name}.png").is_file()
+        ]
+        tables = "".join(
+            html.details(title, html.table([text(h) for h in headings], [[text(c) for c in row] for row in rows]))
+            for title, listed in result.get("tables", {}).items()
+            for headings, rows in [tabulated(listed)]
+        )
+        command = f"<pre>{text(found['command'])}</pre>" if "command" in found else ""
+        parts.append(f"<h3>{text(study)}</h3>{notes}{html.figures(drawings, large=True)}{tables}{command}")
+    return "".join(parts)
 
 
 def _examples(run: Run) -> str:

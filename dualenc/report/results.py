@@ -1,7 +1,7 @@
 """The headline numbers as rows, and as the table printed at the end of a training."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dualenc.report.folder import measured_splits
@@ -69,3 +69,31 @@ def results_text(summary: Mapping[str, Any]) -> str:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+INTERVAL = "_interval"  # a row's `x_interval` stands beside its `x`
+
+
+def tabulated(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the rows of an analysis: every column that some row has, in order of appearance."""
+    keys = list(dict.fromkeys(key for row in rows for key in row if not key.endswith(INTERVAL)))
+    return [key.replace("_", " ").replace("r2", "R\u00b2") for key in keys], [
+        [_cell(row.get(key), row.get(f"{key}{INTERVAL}")) for key in keys] for row in rows
+    ]
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; a bar inside a cell is escaped."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _cell(value: Any, interval: Sequence[float] | None) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return format_count(value)
+    bounds = f" ({format_number(interval[0])} to {format_number(interval[1])})" if interval else ""
+    return format_number(value) + bounds

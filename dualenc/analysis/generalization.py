@@ -1,0 +1,105 @@
+"""Scenes to fit a function of concept ids on, and scenes of objects it has not seen: what such studies share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dualenc.analysis.embedded import EmbeddedScenes
+from dualenc.analysis.probes import object_sets
+from dualenc.errors import InputError
+from dualenc.scenes import ConceptSpace, ObjectSplit
+
+MAX_UNORDERED = 5
+"""Objects of an unordered scene: its slots are gone through in all m! orders."""
+
+
+@dataclass(frozen=True, eq=False)
+class FitRows:
+    """train: rows to fit on; validation: rows to choose a fit by; both show objects of `known` only. heldout: rows
+    that show none of them. What mixes both kinds of objects is in none."""
+
+    known: Int[np.ndarray, "k"]
+    train: Int[np.ndarray, "t"]
+    validation: Int[np.ndarray, "v"]
+    heldout: Int[np.ndarray, "h"]
+
+    @classmethod
+    def of(
+        cls, scenes: EmbeddedScenes, known: Int[np.ndarray, "k"], *, validation: float = 0.0, seed: int = 0
+    ) -> "FitRows":
+        """The rows that follow from the objects a fit may see; `validation`: share of their object sets kept apart.
+
+        Raises InputError where fewer than two scenes remain to fit or to report on.
+        """
+        number = np.isin(scenes.objects, known).sum(axis=1)
+        seen, heldout = np.flatnonzero(number == scenes.num_objects), np.flatnonzero(number == 0)
+        sets = object_sets(scenes.objects[seen]) if len(seen) else seen
+        place = np.random.default_rng(seed).permutation(sets.max(initial=-1) + 1)
+        later = place[sets] < round(validation * len(place)) if len(seen) else seen.astype(bool)
+        rows = cls(known, seen[~later], seen[later], heldout)
+        if min(len(rows.train), len(rows.heldout)) < 2 or (validation and not len(rows.validation)):
+            raise InputError(
+                f"scenes: {len(seen)} show only objects that are fitted and {len(heldout)} only others, which is too "
+                "few; use more scenes (num_scenes=...) or another coverage"
+            )
+        return rows
+
+    def check(self, scenes: EmbeddedScenes) -> None:
+        """Raises ValueError where a fit would see a held-out object, or be judged on one that it has seen."""
+        fitted = scenes.objects[np.concatenate([self.train, self.validation])]
+        if leaked := len(np.setdiff1d(fitted, self.known)):
+            raise ValueError(f"{leaked} held-out objects stand in scenes that are fitted; make the rows by FitRows.of")
+        if leaked := len(np.intersect1d(scenes.objects[self.heldout], fitted)):
+            raise ValueError(f"{leaked} fitted objects stand in held-out scenes; make the rows by FitRows.of")
+
+
+def scenes_of_count(scenes: Sequence[EmbeddedScenes], count: int) -> EmbeddedScenes:
+    """The scenes of `count` objects. InputError naming `count` where there are none, or where there are too many
+    objects for scenes without an order of slots."""
+    found = next((part for part in scenes if part.num_objects == count), None)
+    if found is None:
+        counts = ", ".join(str(part.num_objects) for part in scenes)
+        raise InputError(f"count: there are no scenes of {count} objects; use one of {counts}")
+    if found.slots == "none" and count > MAX_UNORDERED:
+        raise InputError(f"count: {count} objects without an order of slots are too many; use at most {MAX_UNORDERED}")
+    return found
+
+
+def known_objects(scenes: EmbeddedScenes, coverage: float | None, *, seed: int) -> Int[np.ndarray, "k"]:
+    """A uniform draw of the objects that a fit may see, every value among them; for None the objects of training.
+
+    Raises InputError where training has no held-out objects, or a coverage leaves too few on either side.
+    """
+    if coverage is None:
+        scenes.heldout  # noqa: B018 -- says what is missing where no split is known
+        assert scenes.train is not None
+        return scenes.train
+    split = ObjectSplit.uniform(scenes.space, coverage=coverage, seed=seed, val_fraction=0, max_objects=1)
+    return split.train
+
+
+def slot_orders(scenes: EmbeddedScenes) -> Int[np.ndarray, "orders m"]:
+    """The orders in which a scene's objects may fill the slots: one where slots mean something, else all m!."""
+    m = scenes.num_objects
+    return np.array(list(permutations(range(m)))) if scenes.slots == "none" else np.arange(m)[None]
+
+
+def one_hot(values: Int[np.ndarray, "n m C"], space: ConceptSpace) -> Float[np.ndarray, "n _"]:
+    """[n, m * sum V_k] of 0 and 1: which value each slot's concepts have; slot by slot, concept by concept."""
+    n, m, _ = values.shape
+    columns = values + space.offsets + space.num_values * np.arange(m)[:, None]
+    table = np.zeros((n, m * space.num_values))
+    np.put_along_axis(table, columns.reshape(n, -1), 1.0, axis=1)
+    return table
+
+
+def r2_score(target: Float[Tensor, "n d"], found: Float[Tensor, "n d"]) -> float:
+    """1 - SS_res / SS_tot over all dimensions, SS_tot around the mean of these targets. May be negative."""
+    target, found = target.double(), found.double()
+    total = ((target - target.mean(0)) ** 2).sum()
+    return float(1 - ((target - found) ** 2).sum() / total.clamp(min=torch.finfo(total.dtype).tiny))

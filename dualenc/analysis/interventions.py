@@ -1,0 +1,188 @@
+"""What changes when an object is exchanged in an embedding, or when parts of it are taken out.
+
+Source: "How can embedding models bind concepts?" (arXiv 2605.31503), section on interventions. Editing adds and
+subtracts object vectors; removal subtracts tables that were fitted by least squares, and reads what is left by probes
+that are fitted anew. In the control of a removal the same tables are subtracted from the wrong places: as much is taken
+out, at random.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dualenc.analysis.decomposition import estimators_of, several, table_of
+from dualenc.analysis.embedded import EmbeddedScenes
+from dualenc.analysis.measures import share
+from dualenc.analysis.nearest import Gallery, set_numbers
+from dualenc.analysis.probes import SceneSplit, scene_split
+from dualenc.analysis.reading import Readers, fit_readers, readings
+from dualenc.analysis.studies import InterventionsOptions
+from dualenc.analysis.tables import ObjectTable, least_squares, sum_entries
+
+
+def interventions(scenes: Sequence[EmbeddedScenes], options: InterventionsOptions) -> dict[str, Any]:
+    """Tables `Object editing` (per object count, estimator and status of what was made) and `Targeted removal`.
+
+    Raises InputError where no scene has two objects.
+    """
+    notes: list[str] = []
+    edited, removed = [], []
+    single = next((s for s in scenes if s.num_objects == 1), None)
+    for part in several(scenes):
+        about = {"objects": part.num_objects}
+        given = part.normalized() if options.normalized else part
+        lone = single.normalized() if single is not None and options.normalized else single
+        split = scene_split(given, options.seed)
+        readers, more = fit_readers(given, split, objects=options.object_probe)
+        notes += [note for note in more if note not in notes]
+        edits = counterfactuals(given, split.test, options.num_edits, seed=options.seed)
+        notes.append(
+            f"{part.num_objects} objects: {len(edits.rows):,} edited scenes; the edited scene exists for "
+            f"{edits.share_possible:.3f} of the scenes that were asked."
+        )
+        editing = _Editing(given, lone, split, readers, edits, options)
+        edited += [{**about, **row} for row in editing.rows()]
+        removed += [{**about, **row} for row in _removals(given, split, readers, options)]
+    kind = "length one" if options.normalized else "as the tower gave them"
+    notes.insert(0, f"Embeddings: {kind}.")
+    return {"notes": notes, "tables": {"Object editing": edited, "Targeted removal": removed}}
+
+
+class Counterfactuals(NamedTuple):
+    """Edits of scenes `rows` [e]: the object in `slot` [e] becomes `new` [e]; a scene of the objects that this makes is
+    among the real ones. share_possible: of the scenes asked, how many have such an edit."""
+
+    rows: Int[np.ndarray, "e"]
+    slot: Int[np.ndarray, "e"]
+    new: Int[np.ndarray, "e"]
+    share_possible: float
+
+    def made(self, objects: Int[np.ndarray, "n m"]) -> Int[np.ndarray, "e m"]:
+        """The objects of the edited scenes."""
+        made = objects[self.rows]
+        made[np.arange(len(made)), self.slot] = self.new
+        return made
+
+
+def counterfactuals(scenes: EmbeddedScenes, rows: Int[np.ndarray, "r"], number: int, *, seed: int) -> Counterfactuals:
+    """At most `number` edits of some of the scenes, one each: a slot drawn at random, and, among the real scenes that
+    hold the same other objects, another object drawn at random."""
+    rng = np.random.default_rng(seed)
+    n, m = scenes.objects.shape
+    rest = np.stack([np.delete(scenes.objects, i, axis=1) for i in range(m)], axis=1).reshape(n * m, m - 1)
+    (group,) = set_numbers(rest)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(group.max() + 2))
+    asked = rng.permutation(rows)[:number]
+    slot = rng.integers(m, size=len(asked))
+    draws = rng.random(len(asked))
+    flat, kept, new = scenes.objects.reshape(-1), [], []
+    for i, (row, s) in enumerate(zip(asked.tolist(), slot.tolist())):
+        g = group[row * m + s]
+        others = flat[order[starts[g] : starts[g + 1]]]
+        others = others[others != scenes.objects[row, s]]
+        if len(others):
+            kept.append(i)
+            new.append(others[int(draws[i] * len(others))])
+    chosen = np.array(kept, dtype=np.int64)
+    return Counterfactuals(asked[chosen], slot[chosen], np.array(new, dtype=np.int64), len(chosen) / max(len(asked), 1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Editing:
+    """z~ = f(s) - u_o + u_o': is the nearest real scene the one that was meant, and do probes read it?"""
+
+    part: EmbeddedScenes
+    single: EmbeddedScenes | None
+    split: SceneSplit
+    readers: Readers
+    edits: Counterfactuals
+    options: InterventionsOptions
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row for no edit at all, and one for each estimator, averages from all scenes (as published) and from scenes
+        apart from those edited, and status of the edited scene."""
+        unchanged = self.part.embeddings[torch.from_numpy(self.edits.rows)].double()
+        yield from self._measured(unchanged, np.arange(len(unchanged)), {"estimator": "no edit", "scenes": "held out"})
+        others = np.sort(np.concatenate([self.split.train, self.split.validation]))
+        for name, fit in (("same", self.part), ("held out", self.part.take(others))):
+            for estimator in estimators_of(self.part, self.single):
+                table = table_of(estimator, fit, self.single)
+                about = {"estimator": estimator, "scenes": name}
+                yield from self._measured(*self._edited(table), about)
+
+    def _edited(self, table: ObjectTable) -> tuple[Float[Tensor, "e d"], Int[np.ndarray, "e"]]:
+        """The edited vectors, and which edits they are of: those whose vectors are known."""
+        before, after = self.part.objects[self.edits.rows], self.edits.made(self.part.objects)
+        kept = np.flatnonzero((table.has(before) & table.has(after)).all(axis=1))
+        change = table.sums(after[kept]) - table.sums(before[kept])
+        return self.part.embeddings[torch.from_numpy(self.edits.rows[kept])].double() + change, kept
+
+    def _measured(
+        self, vectors: Float[Tensor, "e d"], kept: Int[np.ndarray, "e"], about: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        objects, seed = self.edits.made(self.part.objects)[kept], self.options.seed
+        made = replace(self.part, embeddings=vectors, objects=objects)
+        sets, wanted = set_numbers(self.part.objects, objects)
+        centre = self.part.embeddings.double().mean(0)
+        hits = Gallery(self.part.embeddings.double() - centre, sets).hits(vectors - centre, wanted)
+        groups = {"all": np.ones(len(kept), dtype=bool)}
+        if self.part.train is not None:
+            groups |= {
+                name: made.status == name for name in ("train", "heldout", "mixed") if (made.status == name).any()
+            }
+        for name, rows in groups.items():
+            row = {**about, "status": name, "num_scenes": int(rows.sum())}
+            row |= share("retrieval", hits[rows], objects[rows], seed=seed) | {"candidates": len(sets)}
+            yield row | readings(self.readers, made.take(rows), seed=seed)
+
+
+def _removals(
+    scenes: EmbeddedScenes, split: SceneSplit, readers: Readers, options: InterventionsOptions
+) -> Iterator[dict[str, Any]]:
+    """Rows of probes fitted anew after each removal, on scenes apart from those they were fitted to; tables that all
+    slots share, and, where slots mean something, tables per slot."""
+    test = scenes.take(split.test)
+    yield {"removed": "nothing", "tables": "", "share_removed": 0.0, **readings(readers, test, seed=options.seed)}
+    z = scenes.embeddings.double()
+    z = z - z.mean(0)
+    for kind in ("shared", "per slot")[: 1 if scenes.slots == "none" else 2]:
+        for name, parts in components(scenes, z, per_slot=kind == "per slot", seed=options.seed):
+            left = replace(scenes, embeddings=z - parts)
+            refitted, _ = fit_readers(left, split, objects=readers[1] is not None)
+            about = {"removed": name, "tables": kind, "share_removed": float(parts.square().sum() / z.square().sum())}
+            yield about | readings(refitted, left.take(split.test), seed=options.seed)
+
+
+def components(
+    scenes: EmbeddedScenes, z: Float[Tensor, "n d"], *, per_slot: bool, seed: int
+) -> Iterator[tuple[str, Float[Tensor, "n d"]]]:
+    """What is subtracted from centred embeddings z: the fitted sum of the vectors of a scene's values or objects, and
+    for the controls the same tables, read at permuted values (within each concept) or permuted object ids."""
+    rng = np.random.default_rng(seed)
+    m, space = scenes.num_objects, scenes.space
+    slots = np.arange(m)[None, :] if per_slot else np.zeros((1, m), dtype=np.int64)
+    ids, places = np.unique(scenes.objects, return_inverse=True)
+    places = places.reshape(scenes.objects.shape)
+    values = scenes.values + space.offsets + space.num_values * slots[..., None]
+    concepts = least_squares(values.reshape(len(values), -1), z, space.num_values * (m if per_slot else 1))
+    objects = least_squares(places + len(ids) * slots, z, len(ids) * (m if per_slot else 1))
+    moved = np.concatenate([offset + moved_round(size, rng) for offset, size in zip(space.offsets, space.sizes)])
+    other_values = moved[scenes.values + space.offsets] + space.num_values * slots[..., None]
+    yield "concepts", sum_entries(concepts, values.reshape(len(values), -1))
+    yield "objects", sum_entries(objects, places + len(ids) * slots)
+    yield "permuted concepts", sum_entries(concepts, other_values.reshape(len(values), -1))
+    yield "permuted objects", sum_entries(objects, moved_round(len(ids), rng)[places] + len(ids) * slots)
+
+
+def moved_round(number: int, rng: np.random.Generator) -> Int[np.ndarray, "number"]:
+    """A random permutation of range(number) that leaves nothing in its place (if there are two things or more)."""
+    order = rng.permutation(number)
+    moved = np.empty(number, dtype=np.int64)
+    moved[order] = np.roll(order, 1)
+    return moved

@@ -1,0 +1,46 @@
+"""Reading vectors by linear probes: with or without the probe of objects, as the rows of a study's tables."""
+
+from typing import Any
+
+import numpy as np
+
+from dualenc.analysis.embedded import EmbeddedScenes
+from dualenc.analysis.measures import share
+from dualenc.analysis.memory import available_memory, in_words
+from dualenc.analysis.probes import Probe, SceneSplit, concept_labels, fit_probe, object_labels
+
+Readers = tuple[tuple[Probe, ...], Probe | None]
+"""A probe per concept, and one of objects or None."""
+
+_COPIES = 50  # of the object probe's table: L-BFGS keeps 20 steps and 20 gradients, and works on some more
+
+
+def fit_readers(scenes: EmbeddedScenes, split: SceneSplit, *, objects: bool) -> tuple[Readers, list[str]]:
+    """Probes of the true embeddings, and notes on what was left out.
+
+    The object probe is left out where it is not asked for, or where its tables for all |O| objects do not fit into
+    the memory that is free.
+    """
+    split.check(scenes)
+    concepts = tuple(fit_probe(scenes.embeddings, labels, split=split) for labels in concept_labels(scenes))
+    if not objects:
+        return (concepts, None), []
+    number, dim = scenes.space.num_objects, scenes.embeddings.shape[1]
+    needed, free = 8 * _COPIES * number * dim + scenes.num_scenes * number, available_memory()
+    if needed > free:
+        sizes = f"a probe of {number:,} objects needs {in_words(needed)}, {in_words(free)} are free"
+        return (concepts, None), [f"Objects are not probed: {sizes}."]
+    return (concepts, fit_probe(scenes.embeddings, object_labels(scenes), split=split)), []
+
+
+def readings(probes: Readers, scenes: EmbeddedScenes, *, seed: int) -> dict[str, Any]:
+    """`probe_concepts`: share of a scene's concepts whose values all score above the absent ones, `probe_objects`: of
+    scenes whose objects do; with intervals. `scenes` hold the vectors to read and the objects to find in them."""
+    concepts, objects = probes
+    labels = concept_labels(scenes)
+    hits = np.stack([probe.hits(scenes.embeddings, wanted) for probe, wanted in zip(concepts, labels)], axis=1)
+    row = share("probe_concepts", hits.mean(axis=1), scenes.objects, seed=seed)
+    if objects is not None:
+        found = objects.hits(scenes.embeddings, object_labels(scenes))
+        row |= share("probe_objects", found, scenes.objects, seed=seed)
+    return row
