@@ -98,8 +98,23 @@ def load(
     except OmegaConfBaseException as error:
         raise InputError(f"{error.full_key}: {_first_line(error)}") from None
     assert isinstance(obj, cls)
-    _check_values(obj, "")
+    check_ranges(obj)
     return obj
+
+
+def check_ranges(obj: Any) -> None:
+    """InputError names the first number or text of a tree that its field does not admit; types are taken as right."""
+    _check_values(obj, "")
+
+
+def has_type(value: Any, kind: Any) -> bool:
+    """Whether a plain value is of a leaf's type as it stands; False where `load` would convert or refuse it."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return any(has_type(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    return kind in (int, float, bool, str, type(None)) and type(value) is kind
 
 
 @functools.cache

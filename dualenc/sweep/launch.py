@@ -116,13 +116,14 @@ class Launcher:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=self._environment(slot),
+            env=self.environment(slot),
             start_new_session=True,  # a terminal's Ctrl-C reaches it once, from here
         )
         self.children.append(Child(run, process, log, slot))
         self.watcher.started(self.children[-1])
 
-    def _environment(self, slot: int) -> dict[str, str]:
+    def environment(self, slot: int) -> dict[str, str]:
+        """Of the training in a slot."""
         if not self.gpus:
             return dict(os.environ)
         return {**os.environ, "CUDA_VISIBLE_DEVICES": self.gpus[slot // self.packed % len(self.gpus)]}

@@ -3,10 +3,8 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from dualenc import config as configuration
 from dualenc import configs
@@ -62,8 +60,8 @@ def make_plan(sweep: Sweep) -> Plan:
 
 def plan_points(sweep: Sweep, points: Sequence[Point], folder: Path) -> list[PlannedRun]:
     """The runs of any points over the sweep's base, numbered from 0."""
-    resolved = _Resolver(sweep, points)
-    found = [resolved.config(point) for point in points]
+    resolver = _Resolver(sweep)
+    found = [resolver.config(point) for point in points]
     answers = iter(dataset_hashes([config for config in found if isinstance(config, Config)], folder / "datasets.json"))
     runs = []
     for index, (point, config) in enumerate(zip(points, found)):
@@ -84,34 +82,15 @@ def plan_points(sweep: Sweep, points: Sequence[Point], folder: Path) -> list[Pla
 class _Resolver:
     """Configs of many points, each as `dualenc.config.load` would give it.
 
-    OmegaConf takes tens of milliseconds for a config. Here it reads the base once and every value of every key once;
-    a point is a copy of the base with values put in. What does not work like that (mappings with free keys, presets of
-    the loss, values that are refused) takes the long way.
+    OmegaConf takes tens of milliseconds for a config. Here it reads the base once; a point is a copy of that with
+    values put in. What does not work like that (values that have to be converted, mappings, presets of the loss, and
+    all that is refused) takes the long way.
     """
 
-    def __init__(self, sweep: Sweep, points: Sequence[Point]) -> None:
+    def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
         self.base = configs.load(Config, sweep.base, sweep.arguments({})[1:])
-        self.leaves = configs.leaf_keys(Config)
-        self.values: dict[tuple[str, str], Any] = {}
-        texts: dict[str, dict[str, None]] = {}
-        for point in points:
-            for key, value in point.items():
-                if key in self.leaves:
-                    texts.setdefault(key, {})[as_text(value)] = None
-        for row in zip_longest(*texts.values()):
-            self._read({key: text for key, text in zip(texts, row) if text is not None})
-
-    def _read(self, row: dict[str, str]) -> None:
-        """Reads one value of each of several keys, together where all are good."""
-        try:
-            read = configs.load(Config, None, [f"{key}={text}" for key, text in row.items()])
-        except InputError:
-            if len(row) > 1:
-                for key, text in row.items():
-                    self._read({key: text})
-            return
-        self.values |= {(key, text): attrgetter(key)(read) for key, text in row.items()}
+        self.kinds = {key: kind for key, _, kind, _ in configs.leaves(Config)}
 
     def config(self, point: Point) -> Config | str:
         """The resolved config of a point, or the line that says what is wrong with it."""
@@ -123,11 +102,12 @@ class _Resolver:
     def _short(self, point: Point) -> Config | None:
         config = copy.deepcopy(self.base)
         for key, value in point.items():
-            if (found := (key, as_text(value))) not in self.values:
+            if key not in self.kinds or not configs.has_type(value, self.kinds[key]) or "${" in str(value):
                 return None
             parent, _, name = key.rpartition(".")
-            setattr(attrgetter(parent)(config), name, copy.deepcopy(self.values[found]))
+            setattr(attrgetter(parent)(config), name, value)
         if config.loss.preset is not None:
             return None
+        configs.check_ranges(config)
         configuration.resolve(config)
         return config

@@ -1,7 +1,7 @@
 """A sweep is a YAML file: a base config, what all runs set over it, and axes whose product is the list of runs.
 
     base: ../transition.yaml                             # relative to this file
-    overrides: {logging.wandb: disabled}                 # of every run
+    overrides: {logging.wandb: disabled}                 # of every run; axes stand over it
     zip: {run.seed: [0, 1, 2], data.seed: [0, 1, 2]}     # go together: the i-th of each
     grid: {data.coverage: [0.2, 0.5, 0.9]}               # each with each
     list: [{loss.targets: truth}, {loss.targets: diagonal, optim.lr: 1e-3}]
@@ -12,6 +12,7 @@ of the file alone, numbered after the exclusion.
 """
 
 import difflib
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -76,17 +77,34 @@ def read_sweep(path: Path | str) -> Sweep:
     factors = [_FACTORS[axis](value) for axis, value in given.items() if axis in _FACTORS]
     _check_keys(overrides, factors)
     points = _product(factors)
-    points, notes = _exclude(points, given.get("exclude", []))
+    notes = [
+        f"note: overrides.{key} has no effect: an axis sets it in every run"
+        for key in overrides
+        if all(key in point for point in points)
+    ]
+    points, idle = _exclude(points, given.get("exclude", []))
     if not points:
         raise InputError(f"exclude: no run is left in {path}; exclude fewer")
     threshold = given.get("threshold")
     if threshold is not None and not isinstance(threshold, Mapping):
         raise InputError("threshold: expected keys and values, e.g. {low: 0.1, high: 0.9}")
-    return Sweep(path, _relative(path.parent / base), overrides, points, notes, threshold)
+    return Sweep(path, _relative(path.parent / base), overrides, points, notes + idle, threshold)
 
 
 def as_text(value: Any) -> str:
     """A value as it stands on a command line after `key=`, so that it is read back as the same value."""
+    if isinstance(value, int | float | str):
+        return _scalar(type(value), value)
+    return _yaml(value)
+
+
+@functools.cache
+def _scalar(kind: type, value: Any) -> str:
+    """The same for a scalar, which many runs share; 1, 1.0 and true are equal, but no two of one kind."""
+    return _yaml(value)
+
+
+def _yaml(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
@@ -148,14 +166,14 @@ def _keys(points: list[Point]) -> set[str]:
 
 
 def _check_keys(overrides: Point, factors: list[list[Point]]) -> None:
-    """Every key is one of the config's tree, and stands in one place."""
+    """Every key is one of the config's tree, and stands in one axis at most."""
     seen: set[str] = set()
-    for keys in (set(overrides), *map(_keys, factors)):
+    for keys in map(_keys, factors):
         if twice := seen & keys:
-            raise InputError(f"{min(twice)}: is given twice in the sweep; keep one")
+            raise InputError(f"{min(twice)}: is given by two axes of the sweep; keep one")
         seen |= keys
     leaves = configs.leaf_keys(Config)
-    for key in seen:
+    for key in (*overrides, *sorted(seen)):
         inside = any(leaf.startswith(f"{key}.") or key.startswith(f"{leaf}.") for leaf in leaves)
         if key not in leaves and not inside:
             configs.load(Config, None, [f"{key}=0"])  # says what is wrong with it

@@ -53,7 +53,7 @@ def test_excluded_runs_are_gone_before_the_others_are_numbered(sweep) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gird: {run.seed: [0]}", "gird: unknown key of the sweep .*; did you mean grid"),
+        ("grids: {run.seed: [0]}", r"grids: unknown key of the sweep .*; did you mean grid"),
         ("grid: {run.sed: [0]}", "run.sed: unknown key; did you mean run.seed"),
         ("grid: {seed: [0]}", "seed: unknown key; did you mean"),
         ("overrides: {loss.infonc.weight: 1}", "loss.infonc: unknown key; did you mean loss.infonce"),
@@ -61,8 +61,7 @@ def test_excluded_runs_are_gone_before_the_others_are_numbered(sweep) -> None:
         ("grid: [run.seed]", "grid: expected full keys of the config"),
         ("list: {run.seed: [0]}", "list: expected a list of mappings"),
         ("zip: {run.seed: [0, 1], data.seed: [0]}", "zip: .*run.seed has 2, data.seed has 1; give each as many"),
-        ("grid: {run.seed: [0]}\nzip: {run.seed: [1]}", "run.seed: is given twice in the sweep; keep one"),
-        ("overrides: {run.seed: 1}\ngrid: {run.seed: [0]}", "run.seed: is given twice"),
+        ("grid: {run.seed: [0]}\nzip: {run.seed: [1]}", "run.seed: is given by two axes of the sweep; keep"),
         ("grid: {run.seed: [0]}\nexclude: [{run.seed: 0}]", "exclude: no run is left"),
         ("grid: {run.seed: [0]}\nexclude: [{data.seed: 0}]", "exclude.0.data.seed: is no axis of the sweep"),
         ("threshold: 3", "threshold: expected keys and values"),
@@ -129,6 +128,12 @@ def test_an_axis_that_changes_no_result_is_said_to(sweep) -> None:
     plan = make_plan(sweep("grid: {trainer.threads: [1, 2]}"))
     assert "1 runs of" in plan.notes[0]
     assert "some axis changes no result" in plan.notes[0]
+
+
+def test_axes_stand_over_the_overrides(sweep) -> None:
+    found = sweep("overrides: {run.seed: 7, optim.lr: 1}\nlist: [{run.seed: 0}, {run.seed: 1, optim.lr: 2}]")
+    assert found.arguments(found.points[1])[1:] == ["run.seed=1", "optim.lr=2"]
+    assert found.notes == ["note: overrides.run.seed has no effect: an axis sets it in every run"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
