@@ -1,17 +1,20 @@
 """Are scenes sums of object vectors (Level I), and those sums of concept vectors (Level II)?
 
 Source: "How can embedding models bind concepts?" (arXiv 2605.31503), section 3. The published protocol reconstructs
-the scenes that the averages were taken from (`same` below); `held out` takes the averages from half of the object
-sets and reconstructs the other half.
+the scenes that the averages were taken from, and reads them by probes that were trained on some of these (`same`
+below). Either flatters: the averages hold a little of every scene, and of what a probe has learnt by heart, so that
+object probes read the reconstruction of embeddings without any structure. For `held out`, averages, the scenes they
+reconstruct and the scenes of the probes have no set of objects in common.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.analysis.measures import r2, share
@@ -21,6 +24,8 @@ from dualenc.analysis.reading import fit_readers, readings
 from dualenc.analysis.studies import DecompositionOptions
 from dualenc.analysis.tables import Estimator, ObjectTable, average_table, scene_weights
 from dualenc.errors import InputError
+
+FOLDS = 5
 
 
 def decomposition(scenes: Sequence[EmbeddedScenes], options: DecompositionOptions) -> dict[str, Any]:
@@ -86,13 +91,14 @@ def _notes(part: EmbeddedScenes, scenes: Sequence[EmbeddedScenes]) -> list[str]:
     return notes
 
 
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """Averages from some rows, for the reconstruction of others."""
+def apart(scenes: EmbeddedScenes, split: SceneSplit, *, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds of the test scenes of the probes: (rows to take averages from, the rows of one fold), each fold once.
 
-    name: str
-    fit: EmbeddedScenes
-    rows: Int[np.ndarray, "r"]
+    Scenes of one object set are in one fold, so that no averages hold a scene that they are to reconstruct.
+    """
+    sets, place = np.unique(set_numbers(scenes.objects[split.test])[0], return_inverse=True)
+    fold = np.random.default_rng(seed).permutation(len(sets))[place] % FOLDS
+    return [(split.test[fold != i], split.test[fold == i]) for i in range(FOLDS) if (fold == i).any()]
 
 
 class _Work:
@@ -101,50 +107,54 @@ class _Work:
     def __init__(self, part: EmbeddedScenes, single: EmbeddedScenes | None, options: DecompositionOptions) -> None:
         self.part, self.single, self.options = part, single, options
         self.split: SceneSplit = scene_split(part, options.seed)
-        self.split.check(part)
         self.probes, self.notes = fit_readers(part, self.split, objects=options.object_probe)
+        self.centre = average_table(part, positions=False).centre
         (self.sets,) = set_numbers(part.objects)
+        self.gallery = Gallery(part.embeddings.double() - self.centre, self.sets)
 
     def rows(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """(title of a table, its rows)."""
-        others = np.sort(np.concatenate([self.split.train, self.split.validation]))
         every = np.arange(self.part.num_scenes)
-        tasks = (_Task("same", self.part, every), _Task("held out", self.part.take(others), self.split.test))
+        pieces = {"same": [(every, every)], "held out": apart(self.part, self.split, seed=self.options.seed)}
         test = self.part.take(self.split.test)
         truth = {"estimator": "true embeddings", "scenes": "held out", "status": "all", "num_scenes": test.num_scenes}
         yield "Level I", [{**truth, **readings(self.probes, test, seed=self.options.seed)}]
-        for task in tasks:
+        for scenes, folds in pieces.items():
             for estimator in estimators_of(self.part, self.single):
-                table = table_of(estimator, task.fit, self.single)
-                composed = table.composed(self.part.space)
-                about = {"estimator": estimator, "scenes": task.name}
-                yield "Level I", [{**about, **row} for row in self._reconstructed(table, task)]
-                yield "Level II", [{**about, **row} for row in self._reconstructed(composed, task)]
-                if task.name == "same":
-                    yield "Object vectors as concept sums", [{"estimator": estimator, **self._composition(table)}]
+                tables = [table_of(estimator, self.part.take(fit), self.single) for fit, _ in folds]
+                composed = [table.composed(self.part.space) for table in tables]
+                about = {"estimator": estimator, "scenes": scenes}
+                for title, found in (("Level I", tables), ("Level II", composed)):
+                    yield title, [{**about, **row} for row in self._reconstructed(found, [rows for _, rows in folds])]
+                if scenes == "same":
+                    yield "Object vectors as concept sums", [{"estimator": estimator, **self._composition(tables[0])}]
 
-    def _reconstructed(self, table: ObjectTable, task: _Task) -> Iterator[dict[str, Any]]:
+    def _reconstructed(self, tables: list[ObjectTable], folds: list[np.ndarray]) -> Iterator[dict[str, Any]]:
         """A row for all scenes that can be reconstructed, and one for each status where a split is known."""
-        known = task.rows[table.has(self.part.objects[task.rows]).all(axis=1)]
-        groups = {"all": known}
+        known = [rows[table.has(self.part.objects[rows]).all(axis=1)] for table, rows in zip(tables, folds)]
+        found = torch.cat([t.sums(self.part.objects[rows]) + t.centre for t, rows in zip(tables, known)])
+        rows = np.concatenate(known)
+        groups = {"all": np.ones(len(rows), dtype=bool)}
         if self.part.train is not None:
-            status = self.part.status[known]
-            groups |= {name: known[status == name] for name in ("train", "heldout", "mixed") if (status == name).any()}
-        for name, rows in groups.items():
-            yield {"status": name, "num_scenes": len(rows), **self._measured(table, rows)}
+            status = self.part.status[rows]
+            groups |= {name: status == name for name in ("train", "heldout", "mixed") if (status == name).any()}
+        for name, taken in groups.items():
+            measured = self._measured(found[torch.from_numpy(taken)], rows[taken]) if taken.any() else {}
+            yield {"status": name, "num_scenes": int(taken.sum()), **measured}
 
-    def _measured(self, table: ObjectTable, rows: Int[np.ndarray, "r"]) -> dict[str, Any]:
+    def _measured(self, found: Float[Tensor, "r d"], rows: Int[np.ndarray, "r"]) -> dict[str, Any]:
+        """found: the reconstruction of scenes `rows`."""
         seed, part = self.options.seed, self.part.take(rows)
-        found = table.sums(part.objects)
-        row = r2(part.embeddings.double() - table.centre, found, part.objects, seed=seed)
+        row = r2(part.embeddings.double() - self.centre, found - self.centre, part.objects, seed=seed)
         asked = np.random.default_rng(seed).permutation(len(rows))[: self.options.num_queries]
-        gallery = Gallery(self.part.embeddings.double() - table.centre, self.sets)
-        hits = gallery.hits(found[torch.from_numpy(asked)], self.sets[rows[asked]])
+        wanted = self.sets[rows[asked]]
+        hits = self.gallery.hits((found - self.centre)[torch.from_numpy(asked)], wanted)
         row |= share("retrieval", hits, part.objects[asked], seed=seed)
-        row |= {"queries": len(asked), "candidates": len(self.sets), "chance": gallery.chance(self.sets[rows[asked]])}
-        # probes have seen the true embeddings of their own training scenes
-        apart = np.flatnonzero(np.isin(rows, self.split.test))
-        read = replace(part.take(apart), embeddings=(found + table.centre)[torch.from_numpy(apart)])
+        row |= {"queries": len(asked), "candidates": len(self.sets), "chance": self.gallery.chance(wanted)}
+        unread = np.flatnonzero(np.isin(rows, self.split.test))
+        if not len(unread):
+            return row
+        read = replace(part.take(unread), embeddings=found[torch.from_numpy(unread)])
         return row | readings(self.probes, read, seed=seed)
 
     def _composition(self, table: ObjectTable) -> dict[str, Any]:

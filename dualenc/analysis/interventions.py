@@ -7,7 +7,7 @@ out, at random.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dualenc.analysis.decomposition import estimators_of, several, table_of
+from dualenc.analysis.decomposition import apart, estimators_of, several, table_of
 from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.analysis.measures import share
 from dualenc.analysis.nearest import Gallery, set_numbers
@@ -23,6 +23,7 @@ from dualenc.analysis.probes import SceneSplit, scene_split
 from dualenc.analysis.reading import Readers, fit_readers, readings
 from dualenc.analysis.studies import InterventionsOptions
 from dualenc.analysis.tables import ObjectTable, least_squares, sum_entries
+from dualenc.errors import InputError
 
 
 def interventions(scenes: Sequence[EmbeddedScenes], options: InterventionsOptions) -> dict[str, Any]:
@@ -40,12 +41,8 @@ def interventions(scenes: Sequence[EmbeddedScenes], options: InterventionsOption
         split = scene_split(given, options.seed)
         readers, more = fit_readers(given, split, objects=options.object_probe)
         notes += [note for note in more if note not in notes]
-        edits = counterfactuals(given, split.test, options.num_edits, seed=options.seed)
-        notes.append(
-            f"{part.num_objects} objects: {len(edits.rows):,} edited scenes; the edited scene exists for "
-            f"{edits.share_possible:.3f} of the scenes that were asked."
-        )
-        editing = _Editing(given, lone, split, readers, edits, options)
+        editing = _Editing(given, lone, split, readers, options)
+        notes.append(editing.note)
         edited += [{**about, **row} for row in editing.rows()]
         removed += [{**about, **row} for row in _removals(given, split, readers, options)]
     kind = "length one" if options.normalized else "as the tower gave them"
@@ -54,92 +51,113 @@ def interventions(scenes: Sequence[EmbeddedScenes], options: InterventionsOption
 
 
 class Counterfactuals(NamedTuple):
-    """Edits of scenes `rows` [e]: the object in `slot` [e] becomes `new` [e]; a scene of the objects that this makes is
-    among the real ones. share_possible: of the scenes asked, how many have such an edit."""
+    """Edits of scenes `rows` [e]: the object in `slot` [e] becomes `new` [e]; some real scene shows the objects that
+    this makes."""
 
     rows: Int[np.ndarray, "e"]
     slot: Int[np.ndarray, "e"]
     new: Int[np.ndarray, "e"]
-    share_possible: float
 
     def made(self, objects: Int[np.ndarray, "n m"]) -> Int[np.ndarray, "e m"]:
-        """The objects of the edited scenes."""
+        """The objects of the edited scenes, those of all scenes given."""
         made = objects[self.rows]
         made[np.arange(len(made)), self.slot] = self.new
         return made
 
 
-def counterfactuals(scenes: EmbeddedScenes, rows: Int[np.ndarray, "r"], number: int, *, seed: int) -> Counterfactuals:
-    """At most `number` edits of some of the scenes, one each: a slot drawn at random, and, among the real scenes that
-    hold the same other objects, another object drawn at random."""
+def counterfactuals(
+    objects: Int[np.ndarray, "n m"], rows: Int[np.ndarray, "r"], number: int, *, seed: int
+) -> Counterfactuals:
+    """Edits of at most `number` of the scenes `rows`, one each: a slot drawn at random, and another object drawn from
+    the scenes among `rows` that hold the same other objects. A scene without such is left out."""
     rng = np.random.default_rng(seed)
-    n, m = scenes.objects.shape
-    rest = np.stack([np.delete(scenes.objects, i, axis=1) for i in range(m)], axis=1).reshape(n * m, m - 1)
+    asked, m = objects[rows], objects.shape[1]
+    rest = np.stack([np.delete(asked, i, axis=1) for i in range(m)], axis=1).reshape(len(rows) * m, m - 1)
     (group,) = set_numbers(rest)
     order = np.argsort(group, kind="stable")
     starts = np.searchsorted(group[order], np.arange(group.max() + 2))
-    asked = rng.permutation(rows)[:number]
-    slot = rng.integers(m, size=len(asked))
-    draws = rng.random(len(asked))
-    flat, kept, new = scenes.objects.reshape(-1), [], []
-    for i, (row, s) in enumerate(zip(asked.tolist(), slot.tolist())):
-        g = group[row * m + s]
+    chosen = rng.permutation(len(rows))[:number]
+    slots, draws = rng.integers(m, size=len(chosen)), rng.random(len(chosen))
+    flat, found = asked.reshape(-1), []
+    for row, slot, draw in zip(chosen.tolist(), slots.tolist(), draws.tolist()):
+        g = group[row * m + slot]
         others = flat[order[starts[g] : starts[g + 1]]]
-        others = others[others != scenes.objects[row, s]]
+        others = others[others != asked[row, slot]]
         if len(others):
-            kept.append(i)
-            new.append(others[int(draws[i] * len(others))])
-    chosen = np.array(kept, dtype=np.int64)
-    return Counterfactuals(asked[chosen], slot[chosen], np.array(new, dtype=np.int64), len(chosen) / max(len(asked), 1))
+            found.append((rows[row], slot, others[int(draw * len(others))]))
+    return Counterfactuals(*np.array(found, dtype=np.int64).reshape(-1, 3).T)
 
 
-@dataclass(frozen=True, eq=False)
 class _Editing:
     """z~ = f(s) - u_o + u_o': is the nearest real scene the one that was meant, and do probes read it?"""
 
-    part: EmbeddedScenes
-    single: EmbeddedScenes | None
-    split: SceneSplit
-    readers: Readers
-    edits: Counterfactuals
-    options: InterventionsOptions
+    def __init__(
+        self,
+        part: EmbeddedScenes,
+        single: EmbeddedScenes | None,
+        split: SceneSplit,
+        readers: Readers,
+        options: InterventionsOptions,
+    ) -> None:
+        self.part, self.single, self.readers, self.seed = part, single, readers, options.seed
+        self.folds = apart(part, split, seed=options.seed)
+        each = -(-options.num_edits // len(self.folds))
+        self.edits = [
+            counterfactuals(part.objects, rows, each, seed=options.seed + i) for i, (_, rows) in enumerate(self.folds)
+        ]
+        asked, made = (
+            sum(parts)
+            for parts in ([min(each, len(rows)) for _, rows in self.folds], [len(e.rows) for e in self.edits])
+        )
+        self.note = f"{part.num_objects} objects: {made:,} of {asked:,} scenes have an edit that makes a real scene."
+        if not made:
+            raise InputError(
+                f"num_scenes: no two of the {part.num_scenes} scenes of {part.num_objects} objects differ in one "
+                "object; embed more scenes, or scenes of fewer different objects"
+            )
+        self.centre = part.embeddings.double().mean(0)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A row for no edit at all, and one for each estimator, averages from all scenes (as published) and from scenes
-        apart from those edited, and status of the edited scene."""
-        unchanged = self.part.embeddings[torch.from_numpy(self.edits.rows)].double()
-        yield from self._measured(unchanged, np.arange(len(unchanged)), {"estimator": "no edit", "scenes": "held out"})
-        others = np.sort(np.concatenate([self.split.train, self.split.validation]))
-        for name, fit in (("same", self.part), ("held out", self.part.take(others))):
+        apart from those edited and made, and status of the edited scene."""
+        nothing = [
+            (self.part.embeddings[torch.from_numpy(e.rows)].double(), e.made(self.part.objects)) for e in self.edits
+        ]
+        yield from self._measured(nothing, {"estimator": "no edit", "scenes": "held out"})
+        every = np.arange(self.part.num_scenes)
+        for name, fits in (("same", [every] * len(self.folds)), ("held out", [fit for fit, _ in self.folds])):
             for estimator in estimators_of(self.part, self.single):
-                table = table_of(estimator, fit, self.single)
-                about = {"estimator": estimator, "scenes": name}
-                yield from self._measured(*self._edited(table), about)
+                tables = [table_of(estimator, self.part.take(fit), self.single) for fit in fits]
+                edited = [self._edited(table, edits) for table, edits in zip(tables, self.edits)]
+                yield from self._measured(edited, {"estimator": estimator, "scenes": name})
 
-    def _edited(self, table: ObjectTable) -> tuple[Float[Tensor, "e d"], Int[np.ndarray, "e"]]:
-        """The edited vectors, and which edits they are of: those whose vectors are known."""
-        before, after = self.part.objects[self.edits.rows], self.edits.made(self.part.objects)
-        kept = np.flatnonzero((table.has(before) & table.has(after)).all(axis=1))
+    def _edited(
+        self, table: ObjectTable, edits: Counterfactuals
+    ) -> tuple[Float[Tensor, "e d"], Int[np.ndarray, "e m"]]:
+        """The edited vectors and the objects that they should show, where the table has both objects."""
+        before, after = self.part.objects[edits.rows], edits.made(self.part.objects)
+        kept = (table.has(before) & table.has(after)).all(axis=1)
         change = table.sums(after[kept]) - table.sums(before[kept])
-        return self.part.embeddings[torch.from_numpy(self.edits.rows[kept])].double() + change, kept
+        return self.part.embeddings[torch.from_numpy(edits.rows[kept])].double() + change, after[kept]
 
     def _measured(
-        self, vectors: Float[Tensor, "e d"], kept: Int[np.ndarray, "e"], about: dict[str, Any]
+        self, edited: Sequence[tuple[Float[Tensor, "_ d"], Int[np.ndarray, "_ m"]]], about: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        objects, seed = self.edits.made(self.part.objects)[kept], self.options.seed
+        vectors = torch.cat([found for found, _ in edited])
+        objects = np.concatenate([wanted for _, wanted in edited])
+        if not len(objects):
+            return
         made = replace(self.part, embeddings=vectors, objects=objects)
         sets, wanted = set_numbers(self.part.objects, objects)
-        centre = self.part.embeddings.double().mean(0)
-        hits = Gallery(self.part.embeddings.double() - centre, sets).hits(vectors - centre, wanted)
-        groups = {"all": np.ones(len(kept), dtype=bool)}
+        hits = Gallery(self.part.embeddings.double() - self.centre, sets).hits(vectors - self.centre, wanted)
+        groups = {"all": np.ones(len(objects), dtype=bool)}
         if self.part.train is not None:
-            groups |= {
-                name: made.status == name for name in ("train", "heldout", "mixed") if (made.status == name).any()
-            }
+            status = made.status
+            groups |= {name: status == name for name in ("train", "heldout", "mixed") if (status == name).any()}
         for name, rows in groups.items():
             row = {**about, "status": name, "num_scenes": int(rows.sum())}
-            row |= share("retrieval", hits[rows], objects[rows], seed=seed) | {"candidates": len(sets)}
-            yield row | readings(self.readers, made.take(rows), seed=seed)
+            row |= share("retrieval", hits[rows], objects[rows], seed=self.seed) | {"candidates": len(sets)}
+            yield row | readings(self.readers, made.take(rows), seed=self.seed)
 
 
 def _removals(

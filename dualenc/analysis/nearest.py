@@ -47,5 +47,7 @@ class Gallery:
 
     def chance(self, wanted: Int[np.ndarray, "q"]) -> float:
         """How often a scene drawn at random shows the wanted objects."""
-        counts = np.bincount(self.sets, minlength=int(wanted.max(initial=0)) + 1)
+        if not len(wanted):
+            return 0.0
+        counts = np.bincount(self.sets, minlength=int(wanted.max()) + 1)
         return float(counts[wanted].mean() / len(self.sets))
