@@ -83,7 +83,7 @@ def load(
         InputError: unreadable file, unknown key, wrong type, number out of range, text that its pattern does not
             admit, `${...}` (a config means the same everywhere); one line with key and fix.
     """
-    config = copy.deepcopy(_template(cls))
+    config = copy.deepcopy(_template(cls))  # type: ignore[arg-type]  # mypy: no class is hashable
     if defaults is not None:
         _merge(config, cls, defaults, "", root=cls)
     if path is not None:

@@ -94,12 +94,12 @@ def read_sweep(path: Path | str) -> Sweep:
 def as_text(value: Any) -> str:
     """A value as it stands on a command line after `key=`, so that it is read back as the same value."""
     if isinstance(value, int | float | str):
-        return _scalar(type(value), value)
+        return _scalar(type(value).__name__, value)
     return _yaml(value)
 
 
 @functools.cache
-def _scalar(kind: type, value: Any) -> str:
+def _scalar(kind: str, value: Any) -> str:
     """The same for a scalar, which many runs share; 1, 1.0 and true are equal, but no two of one kind."""
     return _yaml(value)
 
