@@ -6,10 +6,18 @@ from typing import Any
 
 import torch
 
-from dualenc.config import Config, ModelConfig, QueryTowerConfig, SceneTowerConfig, loss_terms, reads_further_texts
+from dualenc.config import (
+    Config,
+    ModelConfig,
+    QueryTowerConfig,
+    SceneTowerConfig,
+    loss_terms,
+    reads_further_texts,
+    reads_queries_of_scenes,
+)
 from dualenc.data import Dataset, PoolSettings, QuerySettings, ShardSource, Source, SymbolicSource
 from dualenc.data.queries import SymbolicQueries, SymbolicScenes, TextQueries
-from dualenc.models import DualEncoder, SymbolicTower, TextTower, VisionTower
+from dualenc.models import DualEncoder, MultiplicativeTower, SymbolicTower, TextTower, VisionTower
 from dualenc.scenes import ConceptSpace, SceneSampler, Tokenizer
 
 
@@ -43,9 +51,9 @@ class ModelSpec:
     @property
     def coder(self) -> "TextQueries | SymbolicQueries":
         """How queries become tokens."""
-        if self.model.query.kind == "symbolic":
-            return SymbolicQueries(self.space)
-        return TextQueries(self.space, Tokenizer(self.vocabulary), self.max_objects)
+        if self.model.query.kind == "text":
+            return TextQueries(self.space, Tokenizer(self.vocabulary), self.max_objects)
+        return SymbolicQueries(self.space)
 
 
 def build_model(spec: ModelSpec) -> DualEncoder:
@@ -63,16 +71,30 @@ def build_model(spec: ModelSpec) -> DualEncoder:
             max_length=SymbolicScenes.max_length(spec.space, spec.max_objects),
             **_sizes(config, config.scene),
         )
-    tower = TextTower if config.query.kind == "text" else SymbolicTower
-    query = tower(spec.coder.vocab_size, max_length=spec.coder.max_length, **_sizes(config, config.query))
     assert config.initial_logit_scale is not None  # resolved
     return DualEncoder(
         scene,
-        query,
+        _query_tower(spec),
         initial_logit_scale=config.initial_logit_scale,
         max_logit_scale=config.max_logit_scale,
         initial_logit_bias=config.initial_logit_bias,
     )
+
+
+def _query_tower(spec: ModelSpec) -> torch.nn.Module:
+    config, query, coder = spec.model, spec.model.query, spec.coder
+    if query.kind == "multiplicative":
+        assert config.output_dim is not None  # resolved
+        assert query.rank is not None
+        return MultiplicativeTower(
+            coder.vocab_size,
+            num_concepts=spec.space.num_concepts,
+            output_dim=config.output_dim,
+            rank=query.rank,
+            variant=query.variant,
+        )
+    tower = TextTower if query.kind == "text" else SymbolicTower
+    return tower(coder.vocab_size, max_length=coder.max_length, **_sizes(config, query))
 
 
 def _sizes(model: ModelConfig, tower: Any) -> dict[str, Any]:
@@ -94,6 +116,7 @@ def query_settings(config: Config) -> QuerySettings:
         edits_per_scene=data.edits_per_scene,
         paraphrases=data.paraphrases if further else 0,
         recognition=PoolSettings(**pools) if pools else None,
+        of_scenes=reads_queries_of_scenes(config.loss),
     )
 
 

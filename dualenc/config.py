@@ -106,7 +106,18 @@ class SceneTowerConfig(TowerConfig):
 class QueryTowerConfig(TowerConfig):
     """The tower that reads queries."""
 
-    kind: Literal["text", "symbolic"] = field("text", "words, or values as tokens")
+    kind: Literal["text", "symbolic", "multiplicative"] = field(
+        "text", "words; values as tokens; or values as tokens into sums and products of vectors, without a transformer"
+    )
+    rank: int | None = field(None, "multiplicative: length of the products; null takes the output dimension", minimum=1)
+    variant: Literal["per-object", "global"] = field(
+        "per-object", "multiplicative: products over the values of an object, or over those of all objects too"
+    )
+
+
+TRANSFORMER = tuple(item.name for item in fields(TowerConfig))
+MULTIPLICATIVE = ("rank", "variant")
+"""The keys of a query tower that only a transformer, and that only a multiplicative tower reads."""
 
 
 @dataclass
@@ -361,6 +372,8 @@ def _resolve(config: Config) -> None:
         tower.width = tower.width or preset["width"]
         tower.depth = tower.depth or preset["depth"]
         tower.heads = tower.heads or preset["heads"]
+    if config.model.query.kind == "multiplicative":
+        config.model.query.rank = config.model.query.rank or config.model.output_dim
     siglip = config.loss.siglip.weight > 0
     if config.model.initial_logit_scale is None:
         config.model.initial_logit_scale = 10.0 if siglip and not config.loss.infonce.weight else 1 / 0.07
@@ -399,12 +412,12 @@ def _check(config: Config) -> None:
         if operator not in known:
             raise InputError(f"data.edits: unknown operator {operator!r}; use some of {', '.join(known)}")
     _check_data(data)
-    if model.query.kind == "symbolic" and data.queries.captions:
+    if model.query.kind != "text" and data.queries.captions and reads_queries_of_scenes(config.loss):
         raise InputError(
             "data.queries.captions: a symbolic query tower reads object and concept queries only (a full scene in the "
             "scene's own tokens would be trivial); set it to 0 or model.query.kind=text"
         )
-    if model.query.kind == "symbolic" and data.paraphrases:
+    if model.query.kind != "text" and data.paraphrases:
         raise InputError(
             "data.paraphrases: a symbolic query tower reads no captions; set it to 0 or model.query.kind=text"
         )
@@ -469,6 +482,11 @@ def reads_further_texts(loss: LossConfig) -> bool:
     return "hard_negatives" in used or any(used[name].edits for name in ("infonce", "siglip") if name in used)
 
 
+def reads_queries_of_scenes(loss: LossConfig) -> bool:
+    """Whether a loss in use reads a query of each scene: all but recognition do, which draws its own."""
+    return used_losses(loss).keys() != {"recognition"}
+
+
 def notes(config: Config) -> list[str]:
     """Lines about settings that have no effect or are dangerous, to print before the run (law 8)."""
     data, used, lines = config.data, used_losses(config.loss), []
@@ -488,19 +506,30 @@ def notes(config: Config) -> list[str]:
         lines.append(
             "note: loss.cka.sigma has no effect with loss.cka.kernel=linear; it is the width of the RBF kernel"
         )
+    lines += [
+        f"note: model.query.{name} has no effect with model.query.kind={config.model.query.kind}"
+        for name in _unread(config.model)
+    ]
     negatives = config.loss.hard_negatives
     if "hard_negatives" in used and negatives.form != "margin" and negatives.margin != HardNegativesConfig().margin:
         lines.append(
             f"note: loss.hard_negatives.margin has no effect with loss.hard_negatives.form={negatives.form}; set "
             "form=margin"
         )
-    if used.keys() == {"recognition"} and data.queries != QueryMix():
+    if not reads_queries_of_scenes(config.loss) and data.queries != QueryMix():
         lines.append(
             "note: data.queries has no effect: loss.recognition draws its own queries, and no other loss is in use"
         )
     if config.loss.targets == "diagonal" and not {"infonce", "siglip", "hard_negatives"} & used.keys():
         lines.append("note: loss.targets has no effect: no loss in use reads pairs")
     return lines
+
+
+def _unread(model: ModelConfig) -> list[str]:
+    """The keys of the query tower that were given, as far as one can see, and that its kind does not read."""
+    plain = QueryTowerConfig(**{name: PRESETS[model.preset][name] for name in ("width", "depth", "heads")})
+    names = TRANSFORMER if model.query.kind == "multiplicative" else MULTIPLICATIVE
+    return [name for name in names if getattr(model.query, name) != getattr(plain, name)]
 
 
 def check_batch_holds_pairs(batch_size: int) -> None:
@@ -527,6 +556,9 @@ def identity(config: Config, dataset_hash: str) -> dict[str, Any]:
     values = configs.identity_dict(config)
     if config.data.kind == "shards":
         del values["data"]["symbolic"]
+    unread = TRANSFORMER if config.model.query.kind == "multiplicative" else MULTIPLICATIVE
+    for name in unread:
+        del values["model"]["query"][name]
     for name in set(LOSS_NAMES) - used_losses(config.loss).keys():
         del values["loss"][name]
     del values["loss"]["preset"]

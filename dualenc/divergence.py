@@ -21,7 +21,8 @@ def not_finite(model: DualEncoder, batch: TrainBatch) -> str:
         model.eval()
         with torch.no_grad():
             embeddings = {"scene_tower": model.encode_scenes(batch.scenes)}
-            embeddings["query_tower"] = model.encode_queries(batch.queries)
+            texts = batch.queries if len(batch.queries) else batch.object_queries
+            embeddings["query_tower"] = model.encode_queries(texts)
         model.train(training)
         found += [f"embeddings of {name}" for name, rows in embeddings.items() if not torch.isfinite(rows).all()]
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}

@@ -25,7 +25,8 @@ class TrainBatch(NamedTuple):
 
     concept_queries int64 [q, T] and object_queries int64 [p, T]: this process's part of the step's pools, q and p the
     same but for one in all processes; concept_targets bool [b, world * q_max], object_targets bool [b, world * p_max].
-    None, in all processes, where no loss asks for them.
+    None, in all processes, where no loss asks for them. Where no loss asks for anything else, there are no queries (and
+    targets have no columns).
 
     Columns of extra texts and of pools: process r's stand in columns r * most onwards, False where it has fewer. What
     is said of more than `dualenc.data.pairs.MAX_PAIRS` pairs is a `PairJudge` in place of an array.

@@ -11,30 +11,37 @@ MAX_PAIRS = 1 << 24
 """Up to here a matrix is made, by the loader's processes in the background: 16 MiB of a batch. Beyond it the training
 process judges block by block."""
 
-Saying = Callable[[np.ndarray, Scenes], np.ndarray]  # `truth` or `undecided`
+Saying = Callable[[np.ndarray, Scenes], np.ndarray]  # columns and scenes -> bool [scenes, columns], e.g. `truth`
 
 
 class PairJudge:
-    """What `saying` says of every scene (rows) and form (columns), a block at a time.
+    """What `saying` says of every scene (rows) and column, a block at a time.
 
-    forms: int32 [columns, K, 1 + C]. A plain object of arrays: loaders pickle it and hand it on as it is.
+    columns: an array with a line for each, as `saying` takes them: forms int32 [columns, K, 1 + C], or ids int64
+    [columns]. A plain object of arrays: loaders pickle it and hand it on as it is.
     """
 
-    def __init__(self, saying: Saying, forms: np.ndarray, scenes: Scenes) -> None:
-        self.saying, self.forms, self.scenes = saying, forms, scenes
+    def __init__(self, saying: Saying, columns: np.ndarray, scenes: Scenes) -> None:
+        self.saying, self.columns, self.scenes = saying, columns, scenes
 
     def __call__(self, rows: slice, columns: slice) -> Any:
         """A bool tensor [rows, columns] on the CPU."""
         import torch
 
-        return torch.from_numpy(self.saying(self.forms[columns], self.scenes[rows]))
+        return torch.from_numpy(self.saying(self.columns[columns], self.scenes[rows]))
 
 
-def pairs(saying: Saying, forms: np.ndarray, scenes: Scenes) -> np.ndarray | PairJudge:
-    """bool [scenes, columns], or a judge that makes blocks of it; forms int32 [columns, K, 1 + C]."""
-    if len(scenes) * len(forms) > MAX_PAIRS:
-        return PairJudge(saying, forms, scenes)
-    return saying(forms, scenes)
+def pairs(saying: Saying, columns: np.ndarray, scenes: Scenes) -> np.ndarray | PairJudge:
+    """bool [scenes, columns], or a judge that makes blocks of it; columns as of `PairJudge`."""
+    if len(scenes) * len(columns) > MAX_PAIRS:
+        return PairJudge(saying, columns, scenes)
+    return saying(columns, scenes)
+
+
+def padded_ids(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """int64 [world * most]: the ids [n] of every process in turn, -1 in the places left over."""
+    most = max(map(len, parts))
+    return np.concatenate([np.pad(part, (0, most - len(part)), constant_values=-1) for part in parts])
 
 
 def padded_columns(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -14,8 +14,8 @@ import numpy as np
 
 from dualenc.data.batches import EvalBatch, EvalOpposites, EvalTexts, TrainBatch
 from dualenc.data.order import SampleOrder
-from dualenc.data.pairs import padded_columns, pairs
-from dualenc.data.pools import PoolSettings, draw_pools, value_forms
+from dualenc.data.pairs import padded_columns, padded_ids, pairs
+from dualenc.data.pools import PoolSettings, draw_pools, shows_objects, shows_values
 from dualenc.data.queries import QueryCoder, SymbolicQueries, SymbolicScenes, TextQueries, pad_to_common_length, trimmed
 from dualenc.data.shards import Dataset
 from dualenc.data.table import HELD_OUT, SEEN, Table
@@ -55,6 +55,8 @@ class QuerySettings:
     edits_per_scene: int
     paraphrases: int = 0
     recognition: PoolSettings | None = None
+    of_scenes: bool = True
+    """Whether a loss reads a query of each scene (and the extra texts); else a batch holds none."""
 
 
 class Source(Protocol):
@@ -88,7 +90,6 @@ class _Queries:
         self.max_objects = max_objects
         self._coder = coder
         self._concepts = coder.concepts()
-        self._grammar = Grammar(space)
 
     def draw(self, scenes: Scenes, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """For scenes at positions position..: kind int [n] (0 caption, 1 object, 2 concept), object ids [n], pooled
@@ -121,15 +122,13 @@ class _Queries:
         if self.settings.recognition is None:
             return {}
         drawn = draw_pools(scenes, split, self.settings.recognition, seed=self.settings.seed, position=position)
-        own = scenes[_share(len(scenes), rank, world)]
+        own = _part(scenes, rank, world)
         concepts, objects = (np.array_split(pool, world) for pool in drawn)
-        concept_forms = [value_forms(self.space, part) for part in concepts]
-        object_forms = [self._grammar.object_forms(part[:, None]) for part in objects]
         return {
             "concept_queries": trimmed(self._concepts[concepts[rank]]),
-            "concept_targets": pairs(truth, padded_columns(concept_forms), own),
+            "concept_targets": pairs(shows_values, padded_ids(concepts), own),
             "object_queries": self._coder.objects(objects[rank]),
-            "object_targets": pairs(truth, padded_columns(object_forms), own),
+            "object_targets": pairs(shows_objects, padded_ids(objects), own),
         }
 
 
@@ -144,10 +143,11 @@ class _Extra(NamedTuple):
 
 
 def _said(forms: np.ndarray, extra: _Extra, own: Scenes, *, relational: bool) -> dict[str, Any]:
-    """The fields of a `TrainBatch` that say which of all queries, forms [B, K, 1 + C], and of all extra texts are true
-    of the own scenes, and which are undecided."""
+    """The fields of a `TrainBatch` that hold the extra texts, and that say which of all queries, forms [B, K, 1 + C],
+    and of all extra texts are true of the own scenes, and which are undecided."""
     columns = padded_columns(extra.forms)
-    fields = {"targets": pairs(truth, forms, own), "extra_targets": pairs(truth, columns, own)}
+    fields: dict[str, Any] = {"extra": extra.tokens, "extra_owner": extra.owner, "edits": extra.num_edits}
+    fields |= {"targets": pairs(truth, forms, own), "extra_targets": pairs(truth, columns, own)}
     if relational:
         fields |= {"undecided": pairs(undecided, forms, own), "extra_undecided": pairs(undecided, columns, own)}
     return fields
@@ -176,27 +176,33 @@ class ShardSource:
         table = self.dataset.table("train")
         rows = self.order(position, position + batch_size)
         scenes = self.dataset.scenes("train", rows)
-        kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
-        captions, caption_forms = self._captions(table, rows, position)
-        forms = _padded_forms(query_forms, table.forms.shape[1])
-        forms[kind == 0] = caption_forms[kind == 0]
         own = _share(batch_size, rank, world)
-        extra = self._extra(table, rows.reshape(world, -1), rank)
         partner = table.partner[rows]
         return TrainBatch(
             position=position,
             indices=rows[own],
             crc32=_crc32(rows),
             scenes=self._inputs("train", rows[own], scenes[own]),
-            queries=self._queries.tokens(kind[own], objects[own], pooled[own], captions[own].astype(np.int64)),
-            extra=extra.tokens,
-            extra_owner=extra.owner,
             objects=scenes.objects,
             collisions=int(np.isin(partner[partner >= 0], table.index[rows]).sum()),
-            edits=extra.num_edits,
-            **_said(forms, extra, scenes[own], relational=self.relational),
+            **(self._pairs(table, rows, scenes, position, rank, world) if self.settings.of_scenes else _no_pairs(own)),
             **self._queries.pools(scenes, self.split, position, rank, world),
         )
+
+    def _pairs(
+        self, table: Table, rows: np.ndarray, scenes: Scenes, position: int, rank: int, world: int
+    ) -> dict[str, Any]:
+        """The fields of a `TrainBatch` that hold a query of each scene, the extra texts, and what is said of both."""
+        kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
+        captions, caption_forms = self._captions(table, rows, position)
+        forms = _padded_forms(query_forms, table.forms.shape[1])
+        forms[kind == 0] = caption_forms[kind == 0]
+        own = _share(len(rows), rank, world)
+        extra = self._extra(table, rows.reshape(world, -1), rank)
+        return {
+            "queries": self._queries.tokens(kind[own], objects[own], pooled[own], captions[own].astype(np.int64)),
+            **_said(forms, extra, scenes[own], relational=self.relational),
+        }
 
     def _captions(self, table: Table, rows: np.ndarray, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens [B, T] and forms [B, K, 1 + C] of the captions of samples `rows` that stand at positions position..:
@@ -303,26 +309,30 @@ class SymbolicSource:
         """See `Source`."""
         stop = position + batch_size
         scenes = Scenes.of(self.space, self.sampler.draw_objects("train", position, stop))
-        kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
-        forms = _padded_forms(query_forms, self.max_objects)
-        forms[kind == 0] = self.grammar.object_forms(scenes.objects[kind == 0])
         own = _share(batch_size, rank, world)
-        extra = self._extra(scenes, position, rank, world)
-        captions = self._captions(scenes.objects[own]) if self.words else np.zeros((len(kind[own]), 1), dtype=np.int64)
         return TrainBatch(
             position=position,
             indices=np.arange(position, stop)[own],
             crc32=_crc32(np.arange(position, stop)),
-            scenes=SymbolicScenes.tokens(scenes[own]),
-            queries=self._queries.tokens(kind[own], objects[own], pooled[own], captions),
-            extra=extra.tokens,
-            extra_owner=extra.owner,
+            scenes=SymbolicScenes.tokens(_part(scenes, rank, world)),
             objects=scenes.objects,
             collisions=int(self.sampler.partners(position, stop).sum()),
-            edits=extra.num_edits,
-            **_said(forms, extra, scenes[own], relational=False),
+            **(self._pairs(scenes, position, rank, world) if self.settings.of_scenes else _no_pairs(own)),
             **self._queries.pools(scenes, self.split, position, rank, world),
         )
+
+    def _pairs(self, scenes: Scenes, position: int, rank: int, world: int) -> dict[str, Any]:
+        """The fields of a `TrainBatch` that hold a query of each scene, the extra texts, and what is said of both."""
+        kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
+        forms = _padded_forms(query_forms, self.max_objects)
+        forms[kind == 0] = self.grammar.object_forms(scenes.objects[kind == 0])
+        own = _share(len(scenes), rank, world)
+        extra = self._extra(scenes, position, rank, world)
+        captions = self._captions(scenes.objects[own]) if self.words else np.zeros((len(kind[own]), 1), dtype=np.int64)
+        return {
+            "queries": self._queries.tokens(kind[own], objects[own], pooled[own], captions),
+            **_said(forms, extra, scenes[own], relational=False),
+        }
 
     def _captions(self, objects: np.ndarray) -> np.ndarray:
         """int64 [n, T]: full captions that list objects [n, m], -1 for none."""
@@ -387,6 +397,13 @@ class SymbolicSource:
         return EvalBatch(inputs, scenes, texts)
 
 
+def _no_pairs(own: slice) -> dict[str, Any]:
+    """The fields of a `TrainBatch` about queries of the scenes and extra texts, where no loss reads any."""
+    tokens, said = np.zeros((0, 1), dtype=np.int64), np.zeros((own.stop - own.start, 0), dtype=bool)
+    fields = {"queries": tokens, "targets": said, "extra": tokens, "extra_targets": said}
+    return {**fields, "extra_owner": np.zeros(0, dtype=np.int64), "edits": 0}
+
+
 def _crc32(samples: np.ndarray) -> int:
     return zlib.crc32(samples.astype("<i8").tobytes())
 
@@ -428,3 +445,8 @@ def _share(batch_size: int, rank: int, world: int) -> slice:
     """Which scenes of a global batch are those of process `rank`."""
     b = batch_size // world
     return slice(rank * b, (rank + 1) * b)
+
+
+def _part(scenes: Scenes, rank: int, world: int) -> Scenes:
+    """The scenes of process `rank`; all of them as they are, with what they have found out, where there is but one."""
+    return scenes if world == 1 else scenes[_share(len(scenes), rank, world)]

@@ -15,7 +15,8 @@ Judge = Callable[[slice, slice], Tensor]
 class LossInputs:
     """One rank's share of the global batch, as far as a loss may know it.
 
-    scene, query [b, d]: L2-normalised rows, b on every rank. logit_scale, logit_bias: of logit = scale * cosine + bias.
+    scene, query [b, d]: L2-normalised rows, b on every rank; no query where no loss in use reads one. logit_scale,
+    logit_bias: of logit = scale * cosine + bias.
 
     targets [b, b * world]: which query, columns in rank order, is true of my scenes; None is the diagonal. extra
     [k, d]: further text columns of this rank, k may differ; extra_targets [b, world * max k]: which are true of my
@@ -32,7 +33,7 @@ class LossInputs:
     """
 
     scene: Float[Tensor, "b d"]
-    query: Float[Tensor, "b d"]
+    query: Float[Tensor, "queries d"]
     logit_scale: Float[Tensor, ""] | float
     logit_bias: Float[Tensor, ""] | float = 0.0
     targets: Bool[Tensor, "b columns"] | Judge | None = None

@@ -3,6 +3,7 @@
 from dualenc.models.compiling import CompiledEncoder, check_compiler, explain_cut_cache
 from dualenc.models.dual_encoder import DualEncoder
 from dualenc.models.flops import step_flops
+from dualenc.models.multiplicative import MultiplicativeTower
 from dualenc.models.parameter_groups import no_decay, parameter_groups
 from dualenc.models.towers import Readout, SymbolicTower, TextTower, TokenTower, VisionTower
 from dualenc.models.transformer import Transformer
@@ -10,6 +11,7 @@ from dualenc.models.transformer import Transformer
 __all__ = [
     "CompiledEncoder",
     "DualEncoder",
+    "MultiplicativeTower",
     "Readout",
     "SymbolicTower",
     "TextTower",

@@ -7,6 +7,7 @@ below 1% of the operations, though not of the time.
 from torch import nn
 
 from dualenc.models.dual_encoder import DualEncoder
+from dualenc.models.multiplicative import MultiplicativeTower
 from dualenc.models.towers import TokenTower, VisionTower
 from dualenc.models.transformer import Block, Transformer
 
@@ -37,6 +38,8 @@ def tower_flops(tower: nn.Module, *, length: float | None = None) -> float:
 
     Raises ValueError for a tower that reads tokens without a length, and for a tower of an unknown kind.
     """
+    if isinstance(tower, MultiplicativeTower):
+        return sum((linear_flops(part) for part in tower.modules() if isinstance(part, nn.Linear)), 0.0)
     if isinstance(tower, VisionTower):
         patches = len(tower.positions)
         tokens: float = patches + (tower.class_token is not None)

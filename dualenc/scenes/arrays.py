@@ -56,6 +56,4 @@ class Scenes:
     @cached_property
     def values(self) -> np.ndarray:
         """int32 [n, m, C], the objects' concept values; -1 where there is no object."""
-        values = self.space.decode(np.maximum(self.objects, 0)).astype(np.int32)
-        values[self.objects < 0] = -1
-        return values
+        return self.space.values_of(self.objects)

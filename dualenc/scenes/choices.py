@@ -53,4 +53,7 @@ def absent_objects(
 
 def is_absent(objects: np.ndarray, scenes: Scenes) -> np.ndarray:
     """bool [n, c]: whether object ids [n, c] are none of their scene's."""
-    return ~(objects[:, :, None] == scenes.objects[:, None, :]).any(axis=-1)
+    absent = np.ones(objects.shape, dtype=bool)
+    for own in scenes.objects.T:
+        absent &= objects != own[:, None]
+    return absent

@@ -6,7 +6,7 @@ the scene, and, where the split is `train`, is a train object (law 4).
 """
 
 from dataclasses import dataclass
-from itertools import combinations, permutations
+from itertools import combinations
 
 import numpy as np
 
@@ -73,13 +73,15 @@ def swapped_objects(
 
     draws: float64 [n, num], uniform. A swap edit names both objects that an exchange makes; here each stands alone, so
     that only this one must be new to the scene and, with `train_only`, a train object."""
-    m, num_concepts = scenes.objects.shape[1], split.space.num_concepts
-    ways = np.array([(i, j, k) for i, j in permutations(range(m), 2) for k in range(num_concepts)])
-    if not len(ways):
+    n, m = scenes.objects.shape
+    i, j = (~np.eye(m, dtype=bool)).nonzero()
+    if not len(i):
         return np.zeros(draws.shape, dtype=np.int64), np.zeros(draws.shape, dtype=bool)
-    changed, other = scenes.objects[:, ways[:, 0]], scenes.objects[:, ways[:, 1]]
-    made, _ = exchange(split.space, np.maximum(changed, 0), np.maximum(other, 0), ways[:, 2])
-    legal = (changed >= 0) & (other >= 0) & is_absent(made, scenes)
+    change = (scenes.values[:, j] - scenes.values[:, i]) * split.space.strides
+    there = (scenes.objects[:, i] >= 0) & (scenes.objects[:, j] >= 0)
+    change[~there] = 0  # makes an object that stands there already
+    made = (scenes.objects[:, i, None] + change).reshape(n, len(i) * split.space.num_concepts)
+    legal = is_absent(made, scenes)
     if train_only:
         legal &= split.status(made) == TRAIN
     position, exists = pick(legal, draws)

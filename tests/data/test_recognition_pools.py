@@ -160,3 +160,24 @@ def test_scenes_of_one_object_have_none_to_swap() -> None:
     scenes = Scenes.of(SPACE, SPLIT.train[:6, None])
     pools = draw_pools(scenes, SPLIT, PoolSettings(**{**POOLS, "num_random": 0}), seed=0, position=0)
     assert pools.objects.tolist() == SPLIT.train[:6].tolist()
+
+
+def test_where_recognition_is_alone_a_batch_holds_nothing_else(dataset: Dataset) -> None:
+    queries: dict[str, Any] = {"captions": 0.0, "objects": 0.6, "concepts": 0.4, "edits": (), "edits_per_scene": 1}
+    pools = PoolSettings(**POOLS)
+    both, alone = (QuerySettings(seed=1, recognition=pools, of_scenes=of, **queries) for of in (True, False))
+
+    def sources(settings: QuerySettings) -> list[Source]:
+        return [
+            SymbolicSource(SAMPLER, query_tower="symbolic", settings=settings, num_samples=10),
+            ShardSource(dataset, query_tower="symbolic", scene_tower="symbolic", settings=settings),
+        ]
+
+    for one, other in zip(sources(both), sources(alone)):
+        for rank in (0, 1):
+            expected, batch = (s.train_batch(24, batch_size=24, rank=rank, world=2)._asdict() for s in (one, other))
+            assert len(expected["queries"]) == len(batch["targets"]) == 12
+            assert len(batch["queries"]) == len(batch["extra"]) == batch["targets"].size == batch["edits"] == 0
+            for name in ("scenes", "indices", "objects", "concept_queries", "concept_targets", "object_targets"):
+                assert np.array_equal(batch[name], expected[name]), name
+            assert (batch["crc32"], batch["collisions"]) == (expected["crc32"], expected["collisions"])

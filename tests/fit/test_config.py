@@ -56,6 +56,8 @@ IDENTITY = {
         for tower in ("scene", "query")
         for name in ("kind", "width", "depth", "heads", "mlp_ratio", "readout", "dropout")
     ),
+    "model.query.rank",
+    "model.query.variant",
     "model.initial_logit_bias",
     "data.paraphrases",
     "loss.preset",
@@ -87,7 +89,10 @@ def test_every_leaf_is_listed_in_one_class() -> None:
     assert {key for key, is_identity in leaves.items() if not is_identity} == NOT_IDENTITY
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+SHIPPED = sorted(path for folder in (".", "symbolic") for path in (ROOT / "configs" / folder).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
     config = configuration.load(path, [])
     (tmp_path / "config.yaml").write_text(configs.to_yaml(config))

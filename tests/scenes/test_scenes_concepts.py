@@ -5,8 +5,10 @@ from itertools import product
 import numpy as np
 import pytest
 
+from dualenc.data.queries import SymbolicScenes
 from dualenc.errors import InputError
-from dualenc.scenes import ConceptSpace
+from dualenc.scenes import ConceptSpace, Scenes
+from dualenc.scenes.concepts import LISTED
 
 COLORS = {"color": ["red", "blue", "green"], "shape": ["cube", "ball"]}
 
@@ -69,3 +71,18 @@ def test_a_bad_space_is_refused_by_name(concepts: dict[str, list[str]], named: s
 def test_a_symbolic_space_needs_counts() -> None:
     with pytest.raises(InputError, match="num_values"):
         ConceptSpace.symbolic(num_concepts=2, num_values=0)
+
+
+@pytest.mark.parametrize("num_values", [4, 60])
+def test_values_from_a_table_or_not_are_those_that_are_decoded(num_values: int) -> None:
+    space = ConceptSpace.symbolic(num_concepts=3, num_values=num_values)
+    assert (space.num_objects <= LISTED) == (num_values == 4)
+    objects = np.array([[0, space.num_objects - 1], [7, -1]])
+    values = space.values_of(objects)
+    assert values.dtype == np.int32
+    assert np.array_equal(values[objects >= 0], space.decode(objects[objects >= 0]))
+    assert values[1, 1].tolist() == [-1, -1, -1]
+    tokens = SymbolicScenes.tokens(Scenes.of(space, objects))
+    first = SymbolicScenes.FIRST_VALUE + space.offsets
+    assert tokens[0].tolist() == [1, *(first + values[0, 0]), 2, 1, *(first + values[0, 1]), 2, 3]
+    assert tokens[1].tolist() == [1, *(first + values[1, 0]), 2, 3, *([0] * 5)]
