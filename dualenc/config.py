@@ -527,7 +527,8 @@ def notes(config: Config) -> list[str]:
 
 def _unread(model: ModelConfig) -> list[str]:
     """The keys of the query tower that were given, as far as one can see, and that its kind does not read."""
-    plain = QueryTowerConfig(**{name: PRESETS[model.preset][name] for name in ("width", "depth", "heads")})
+    preset = PRESETS[model.preset]
+    plain = QueryTowerConfig(width=preset["width"], depth=preset["depth"], heads=preset["heads"])
     names = TRANSFORMER if model.query.kind == "multiplicative" else MULTIPLICATIVE
     return [name for name in names if getattr(model.query, name) != getattr(plain, name)]
 

@@ -21,7 +21,8 @@ def not_finite(model: DualEncoder, batch: TrainBatch) -> str:
         model.eval()
         with torch.no_grad():
             embeddings = {"scene_tower": model.encode_scenes(batch.scenes)}
-            texts = batch.queries if len(batch.queries) else batch.object_queries
+            pools = batch.object_queries
+            texts = batch.queries if pools is None or len(batch.queries) else pools
             embeddings["query_tower"] = model.encode_queries(texts)
         model.train(training)
         found += [f"embeddings of {name}" for name, rows in embeddings.items() if not torch.isfinite(rows).all()]
