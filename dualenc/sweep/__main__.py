@@ -2,9 +2,11 @@
 
     python -m dualenc.sweep show SWEEP
     python -m dualenc.sweep run SWEEP all|INDEX [INDEX ...] [jobs=N] [packed=K]
+    python -m dualenc.sweep threshold SWEEP [jobs=N] [packed=K]
 
 An INDEX is a number of the table, or A:B:C as in Python: 3::16 is 3, 19, 35 and so on. What is done is left alone, what
-was interrupted continues. Results and figure go to RUN.DIR/sweeps/NAME, the output of every run to logs/ there.
+was interrupted continues. `threshold` runs only what it takes to know where each curve crosses (see
+dualenc/sweep/threshold.py). Results go to RUN.DIR/sweeps/NAME, the output of every run to logs/ there.
 
 Exit codes: 0 all done; 130 interrupted, the same command continues; 2 bad input; otherwise that of the first run that
 failed, whose last lines are printed; the others go on.
@@ -20,10 +22,10 @@ from dualenc.configs import field
 from dualenc.errors import EXIT_OK, InputError, run_cli
 from dualenc.sweep.plan import Plan, PlannedRun, make_plan
 from dualenc.sweep.spec import read_sweep
-from dualenc.sweep.state import look_at_all
+from dualenc.sweep.state import RunState, look_at_all
 from dualenc.sweep.table import table
 
-USAGE = "python -m dualenc.sweep show|run SWEEP [all|INDEX ...] [jobs=N] [packed=K]; see --help"
+USAGE = "python -m dualenc.sweep show|run|threshold SWEEP [all|INDEX ...] [jobs=N] [packed=K]; see --help"
 
 
 @dataclass
@@ -40,13 +42,17 @@ def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
     names = [argument for argument in argv if "=" not in argument]
     options = [argument for argument in argv if "=" in argument]
-    verb, indices = names[:1], names[2:]
-    if verb == ["run"]:
-        [_, path], settings = read_command([*names[:2], *options], RunOptions, names=("run", "SWEEP"), about=__doc__)
+    verb, indices = (names or [""])[0], names[2:]
+    if verb in ("run", "threshold"):
+        [_, path], settings = read_command([*names[:2], *options], RunOptions, names=(verb, "SWEEP"), about=__doc__)
         plan = _plan(path)
-        return run(plan, chosen(plan, indices), settings)
-    if verb and verb[0] not in ("show", "-h", "--help"):
-        raise InputError(f"{verb[0]}: no such command; usage: {USAGE}")
+        if verb == "run":
+            return run(plan, chosen(plan, indices), settings)
+        if indices:
+            raise InputError(f"INDEX: {indices[0]!r} has no place after threshold, which chooses the runs itself")
+        return find_threshold(plan, settings)
+    if verb not in ("", "show", "-h", "--help"):
+        raise InputError(f"{verb}: no such command; usage: {USAGE}")
     about = f"{__doc__}\nOf run:"
     [_, path], _ = read_command(argv, RunOptions, names=("show", "SWEEP"), about=about)
     plan = _plan(path)
@@ -69,6 +75,31 @@ def run(plan: Plan, runs: Sequence[PlannedRun], options: RunOptions) -> int:
     print(table(plan, states))
     own = {run.index for run in runs}
     return exit_code([s for s in states if s.run.index in own], codes, stopped=launcher.signal is not None)
+
+
+def find_threshold(plan: Plan, options: RunOptions) -> int:
+    """Runs what the search asks for until it needs no more, writes and prints what it has found."""
+    from dualenc.sweep.launch import Launcher, exit_code
+    from dualenc.sweep.screen import screen
+    from dualenc.sweep.threshold import Threshold, write_threshold
+
+    threshold = Threshold(plan)
+    first = threshold.begin()
+    states: list[RunState] = []
+    with screen(plan, first) as watcher:
+        launcher = Launcher(plan, watcher, jobs=options.jobs, packed=options.packed)
+        show = watcher.ended
+
+        def ended(state: RunState, seconds: float | None) -> None:
+            show(state, seconds)
+            states.append(state)
+            if further := threshold.told(state, ran=seconds is not None):
+                launcher.queue.append(further)
+
+        watcher.ended = ended
+        codes = launcher.run(first)
+    print(write_threshold(threshold))
+    return exit_code(states, codes, stopped=launcher.signal is not None)
 
 
 def chosen(plan: Plan, indices: Sequence[str]) -> list[PlannedRun]:

@@ -45,10 +45,11 @@ class Child:
 
 @dataclass
 class Watcher:
-    """Who is told of every run that starts or ends (with the seconds of this attempt), and a few times a second."""
+    """Who is told of every run that starts or ends (after how many seconds, None where it did not run here), and a few
+    times a second."""
 
     started: Callable[[Child], None] = lambda child: None
-    ended: Callable[[RunState, float], None] = lambda state, seconds: None
+    ended: Callable[[RunState, float | None], None] = lambda state, seconds: None
     changed: Callable[[list[Child]], None] = lambda children: None
 
 
@@ -64,22 +65,24 @@ class Launcher:
         self.plan, self.watcher, self.packed = plan, watcher, packed
         self.free = list(range(jobs * packed))
         self.gpus = visible_gpus() if jobs > 1 else []
+        self.queue: deque[PlannedRun] = deque()  # further ones may be added while it runs
         self.children: list[Child] = []
         self.codes: dict[int, int] = {}
         self.signal: int | None = None  # the newest one that has come
 
     def run(self, runs: Sequence[PlannedRun]) -> dict[int, int]:
-        """Runs them; index -> exit code of those that ended here, without those that were done before."""
-        queue, elsewhere = deque(runs), deque[PlannedRun]()
+        """Runs them, and what is added to `queue` meanwhile; index -> exit code of those that ended here."""
+        self.queue.extend(runs)
+        elsewhere: deque[PlannedRun] = deque()
         with self._signals():
-            while self.children or ((queue or elsewhere) and self.signal is None):
-                while queue and self.free and self.signal is None:
-                    if not self._begin(run := queue.popleft()):
+            while self.children or ((self.queue or elsewhere) and self.signal is None):
+                while self.queue and self.free and self.signal is None:
+                    if not self._begin(run := self.queue.popleft()):
                         elsewhere.append(run)
-                if not queue and elsewhere and not self.children and self.signal is None:
+                if elsewhere and not self.queue and not self.children and self.signal is None:
                     time.sleep(_ELSEWHERE_SECONDS)
-                if not queue:
-                    queue, elsewhere = elsewhere, queue
+                if not self.queue:
+                    self.queue, elsewhere = elsewhere, self.queue
                 self._pass_on()
                 self._reap()
                 self.watcher.changed(self.children)
@@ -91,16 +94,15 @@ class Launcher:
         state = look(self.plan, run)
         if run.folder is None:
             self.codes[run.index] = EXIT_BAD_INPUT
-            self.watcher.ended(state, 0.0)
-            return True
-        if state.state is State.DONE:
+        if run.folder is None or state.state is State.DONE:
+            self.watcher.ended(state, None)
             return True
         log = locked_log(log_path(self.plan, run)) if state.state is not State.RUNNING else None
         if log is None:
             return False
-        if run.folder.summary.exists():  # someone has finished it meanwhile
+        if run.folder.summary.exists():  # someone has finished it since we looked
             log.close()
-            return True
+            return False
         self._start(run, log)
         return True
 
@@ -142,6 +144,8 @@ class Launcher:
                 code = EXIT_INTERRUPTED
             with child.log:
                 child.log.write(f"{ended(code, child.seconds)}\n".encode())
+                child.log.flush()
+                fcntl.flock(child.log, fcntl.LOCK_UN)  # a loader worker may hold the file open for a moment more
             self.children.remove(child)
             self.free = sorted([*self.free, child.slot])
             self.codes[child.run.index] = code

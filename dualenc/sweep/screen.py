@@ -28,11 +28,10 @@ def screen(plan: Plan, runs: Sequence[PlannedRun]) -> Iterator[Watcher]:
 class _Screen:
     def __init__(self, plan: Plan, runs: Sequence[PlannedRun], progress: Progress) -> None:
         self.plan, self.progress = plan, progress
-        done = sum(look(plan, run).state is State.DONE for run in runs)
-        self.all = progress.add_task("all runs", total=len(runs), completed=done)
+        self.all = progress.add_task("all runs", total=len(runs))
         self.bars: dict[int, TaskID] = {}
         self.calls = 0
-        self.say(f"{len(runs)} runs, {done} of them done before; output in {plan.folder / 'logs'}")
+        self.say(f"output of the runs: {plan.folder / 'logs'}")
 
     def watcher(self) -> Watcher:
         """Its three ears."""
@@ -50,13 +49,14 @@ class _Screen:
         self.bars[child.run.index] = self.progress.add_task(f"run {child.run.index}", total=child.run.max_samples)
         self.say(f"run {child.run.index}: starts ({child.run.label})")
 
-    def ended(self, state: RunState, seconds: float) -> None:
-        """Removes its bar and says what came of it."""
+    def ended(self, state: RunState, seconds: float | None) -> None:
+        """Removes its bar and says what came of it; nothing of what was done before."""
         index = state.run.index
         if index in self.bars:
             self.progress.remove_task(self.bars.pop(index))
         self.progress.advance(self.all, state.state is State.DONE)
-        self.say(f"run {index}: {_outcome(state)} after {duration(seconds)}")
+        if seconds is not None:
+            self.say(f"run {index}: {_outcome(state)} after {duration(seconds)}")
         for line in state.error:
             self.say(f"run {index}: {line}")
         if state.error and state.run.folder:

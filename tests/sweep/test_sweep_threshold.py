@@ -1,0 +1,218 @@
+"""The search for the coverage at which binding begins: on simulated curves, on a stored grid, and as a command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualenc.errors import InputError
+from dualenc.files import write_json
+from dualenc.sweep import look, make_plan, read_sweep
+from dualenc.sweep.__main__ import main
+from dualenc.sweep.plan import plan_points
+from dualenc.sweep.search import Outcome, Range, Search, fit
+from dualenc.sweep.threshold import Threshold, interval, results
+
+ROOT = Path(__file__).resolve().parents[2]
+RANGE = Range(low=0.1, high=0.9, step=0.025, level=0.5, max_points=16)
+BASE = f"base: {ROOT}/configs/symbolic.yaml\n"
+
+
+def search(curve, within: Range = RANGE) -> Search:
+    """A search that has come to its end on a curve, place -> value."""
+    found = Search(within)
+    while (place := found.next()[1]) is not None:
+        assert place not in found.points
+        found.tell(place, curve(place))
+    return found
+
+
+def logistic(rho: float, width: float, top: float = 1.0):
+    return lambda place: top / (1 + np.exp(-(place - rho) / width))
+
+
+def test_places_are_the_grid_that_is_saved() -> None:
+    assert len(RANGE.places) == 33
+    assert RANGE.places[:2] == [0.1, 0.125]
+    assert RANGE.places[-1] == 0.9
+
+
+@pytest.mark.parametrize("width", [0.002, 0.02, 0.06])
+@pytest.mark.parametrize("rho", [0.12, 0.213, 0.5, 0.777, 0.88])
+def test_a_clear_crossing_is_found(rho: float, width: float) -> None:
+    found = search(logistic(rho, width))
+    assert found.next()[0] is Outcome.CROSSING
+    assert found.fit().rho == pytest.approx(rho, abs=0.025)
+    assert len(found.points) <= 9
+
+
+@pytest.mark.parametrize("outlier", [False, True])
+def test_half_a_grid_gives_its_answer_in_spite_of_noise_and_a_point_against_all_others(outlier: bool) -> None:
+    """30 groups of 3 seeds, each curve with noise of its own of up to 0.1, and in the second case with one run that
+    contradicts its neighbours: each crossing is that of the whole grid to within a step, from at most half of its runs
+    (less than a third on average)."""
+    rng = np.random.default_rng(0)
+    errors, numbers = [], []
+    for _ in range(30):
+        rho, width, top = rng.uniform(0.2, 0.8), rng.uniform(0.005, 0.06), rng.uniform(0.85, 1)
+        found, grids = [], []
+        for _ in range(3):
+            curve = logistic(rho + rng.normal(0, 0.03), width, top)
+            noise = rng.uniform(0, 0.1)
+            values = {place: curve(place) + noise * rng.normal() for place in RANGE.places}
+            if outlier:
+                place = rng.choice(RANGE.places)
+                values[place] = -0.5 if values[place] >= 0.5 else 1.0
+            found.append(search(values.__getitem__))
+            grids.append(fit(values, RANGE).rho)
+        errors += [one.fit().rho - grid for one, grid in zip(found, grids)]
+        numbers += [len(one.points) for one in found]
+    assert max(numbers) <= len(RANGE.places) // 2
+    assert np.mean(numbers) < 10
+    assert np.max(np.abs(errors)) <= RANGE.step
+
+
+def test_a_failed_run_in_the_middle_does_not_lead_the_bisection_astray() -> None:
+    curve = logistic(0.3, 0.01)
+    found = search(lambda place: -1.0 if place == 0.5 else curve(place))
+    assert 0.5 in found.points
+    assert found.next()[0] is Outcome.CROSSING
+    assert found.fit().rho == pytest.approx(0.3, abs=0.025)
+
+
+@pytest.mark.parametrize(
+    ("curve", "outcome", "num_points"),
+    [
+        (lambda place: -0.3, Outcome.BELOW, 3),
+        (lambda place: 0.8, Outcome.ABOVE, 3),
+        (lambda place: 1 - place, Outcome.FALLING, 3),
+    ],
+)
+def test_a_curve_without_a_crossing_ends_soon_and_says_so(curve, outcome: Outcome, num_points: int) -> None:
+    found = search(curve)
+    assert found.next() == (outcome, None)
+    assert len(found.points) <= num_points
+
+
+def test_an_unclear_curve_ends_with_its_budget() -> None:
+    found = search(lambda place: float(round(place / RANGE.step) % 2))
+    assert found.next() == (Outcome.BUDGET, None)
+    assert len(found.points) == RANGE.max_points
+    assert not found.fit().is_known
+
+
+def test_a_failed_run_at_an_end_is_not_taken_for_the_absence_of_a_crossing() -> None:
+    curve = logistic(0.6, 0.02)
+    for place in (0.1, 0.9):
+        found = search(lambda x, place=place: 1 - curve(x) if x == place else curve(x))
+        assert found.next()[0] is Outcome.CROSSING
+        assert found.fit().rho == pytest.approx(0.6, abs=0.025)
+
+
+def test_what_is_known_already_is_not_asked_for_and_costs_nothing() -> None:
+    curve = logistic(0.43, 0.01)
+    known = {place: curve(place) for place in (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)}
+    found = Search(RANGE, dict(known))
+    asked = []
+    while (place := found.next()[1]) is not None:
+        asked.append(place)
+        found.tell(place, curve(place))
+    assert len(asked) <= 4
+    assert all(0.35 < place < 0.5 for place in asked)
+    assert found.fit().rho == pytest.approx(0.43, abs=0.025)
+
+
+def test_the_interval_is_that_of_the_mean_over_seeds() -> None:
+    assert interval([0.5]) is None
+    low, high = interval([0.4, 0.5, 0.6]) or (0, 0)
+    assert (low, high) == pytest.approx((0.4, 0.6), abs=0.04)
+    assert interval([0.5, 0.5]) == (0.5, 0.5)
+
+
+# --- over a sweep ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    def plan(text: str):
+        (tmp_path / "s.yaml").write_text(BASE + text)
+        return make_plan(read_sweep(Path("s.yaml")))
+
+    return plan
+
+
+def finished(run, gain: float) -> None:
+    run.folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder.summary, {"metrics": {"ood/binding_gain": gain}})
+
+
+SWEEP = """
+zip: {run.seed: [0, 1], data.seed: [0, 1]}
+grid: {optim.lr: [1.0e-3, 2.0e-3], data.coverage: [0.2, 0.8]}
+threshold: {low: 0.2, high: 0.8, step: 0.05}
+"""
+
+
+def gain(point: dict) -> float:
+    """Crosses at 0.4 or, for the other seed, 0.5; not at all at the higher learning rate."""
+    if point["optim.lr"] > 1.5e-3:
+        return -1.0
+    return float(logistic(0.4 + 0.1 * point["run.seed"], 0.01)(point["data.coverage"]))
+
+
+def test_every_group_and_seed_is_searched_and_reported(plan_of) -> None:
+    plan = plan_of(SWEEP)
+    for run in plan.runs[:4]:  # of the first seed
+        finished(run, gain(run.point))
+    threshold = Threshold(plan)
+    queue, ran = threshold.begin(), 0
+    while queue:
+        run = queue.pop()
+        assert look(plan, run).state == "waiting"
+        finished(run, gain(run.point))
+        ran += 1
+        if further := threshold.told(look(plan, run), ran=True):
+            queue.append(further)
+    crossing, flat = results(threshold)["groups"]
+    assert crossing["values"] == {"optim.lr": 1e-3}
+    assert [curve["outcome"] for curve in crossing["curves"]] == ["crossing", "crossing"]
+    assert [curve["rho"] for curve in crossing["curves"]] == pytest.approx([0.4, 0.5], abs=0.05)
+    assert crossing["rho"] == pytest.approx(0.45, abs=0.05)
+    assert crossing["interval"] == pytest.approx([0.4, 0.5], abs=0.05)
+    assert [curve["outcome"] for curve in flat["curves"]] == ["below", "below"]
+    assert flat["rho"] is None
+    assert ran == sum(curve["num_new"] for group in (crossing, flat) for curve in group["curves"])
+    assert crossing["num_runs"] <= crossing["num_grid_runs"]
+
+
+def test_the_command_trains_nothing_where_all_is_known(plan_of, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_of(SWEEP)
+    places = [round(0.2 + 0.05 * number, 6) for number in range(13)]
+    every = [{**run.point, "data.coverage": place} for run in plan.runs for place in places]
+    for run in plan_points(plan.sweep, every, plan.folder.parent):
+        finished(run, gain(run.point))
+    assert main(["threshold", "s.yaml"]) == 0
+    printed = capsys.readouterr().out
+    assert "optim.lr=0.001: rho* = 0.4" in printed
+    assert "optim.lr=0.002: no rho*, 0 of 2 seeds cross 0.5" in printed
+    stored = json.loads((plan.folder / "threshold.json").read_text())
+    assert all(curve["num_new"] == 0 for group in stored["groups"] for curve in group["curves"])
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("", "threshold: s.yaml has no such block"),
+        ("threshold: {lo: 0.1}", "threshold.lo: unknown key; did you mean threshold.low"),
+        ("threshold: {level: 1.0}", "threshold.level: 1.0 is out of range"),
+        ("threshold: {metric: ood/nothing}", "threshold.metric: 'ood/nothing' is unknown"),
+        ("threshold: {key: data.coverag}", "threshold.key: 'data.coverag' is no key"),
+        ("threshold: {low: 0.8, high: 0.85}", "threshold.high: fewer than four steps"),
+    ],
+)
+def test_a_wrong_block_is_refused_in_one_line(plan_of, block: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Threshold(plan_of(f"grid: {{run.seed: [0, 1]}}\n{block}"))
