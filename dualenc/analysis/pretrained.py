@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dualenc.analysis.checkpoints import CLIP_PICTURES, KINDS, RANDOM, check_checkpoint
@@ -69,7 +70,7 @@ def load_pretrained(folder: Path) -> Pretrained:
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
         tokens = None if kind == "dinov2" else _tokens(transformers, folder, kind, model)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise InputError(f"TARGET: {folder} does not load ({_first_line(error)}); fetch the checkpoint anew") from None
     if report["missing_keys"]:
         number, name = len(report["missing_keys"]), min(report["missing_keys"])
