@@ -342,6 +342,7 @@ def _segment(config: Config, start: int) -> dict[str, Any]:
         "versions": {name: version(name) for name in packages},
         "commit": commit(),
         "threads": config.trainer.threads,
+        "accelerator": accelerator_of(config),
         "devices": config.trainer.devices,
         "nodes": config.trainer.nodes,
     }

@@ -1,14 +1,22 @@
 """What a sweep leaves behind: sweep.json with every run, and its figure."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dualenc.files import atomic_path, write_json
+import numpy as np
+
+from dualenc.files import write_json
 from dualenc.sweep.plan import Plan
 from dualenc.sweep.spec import Point, as_text
 from dualenc.sweep.state import RunState, State, as_json
 
+if TYPE_CHECKING:
+    from dualenc.report.figures import Drawing
+
 RESULTS = "sweep.json"
 FIGURE = "figure"
+_NUM_RESAMPLES = 2000
 
 PANELS = (
     ("object recognition", {"ood/object_recognition": ("-", "ood"), "ood/bag_level": (":", "bag level")}),
@@ -26,7 +34,10 @@ def write_results(plan: Plan, states: list[RunState]) -> list[Path]:
     write_json(plan.folder / RESULTS, listed)
     axis = x_axis(sweep.points)
     done = [state for state in states if state.state is State.DONE]
-    return [plan.folder / RESULTS, *(_draw(plan, done, axis) if done and axis else [])]
+    if not done or not axis:
+        return [plan.folder / RESULTS]
+    transition(done, axis).save(plan.folder)
+    return [plan.folder / name for name in (RESULTS, f"{FIGURE}.png", f"{FIGURE}.pdf")]
 
 
 def is_seed(key: str) -> bool:
@@ -62,20 +73,34 @@ def series(states: list[RunState], axis: str, metric: str) -> list[tuple[float, 
     return sorted((float(x), y) for x, y in pairs if y is not None)
 
 
-def means(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The mean at each axis value."""
+def repetitions(points: list[tuple[float, float]]) -> dict[float, list[float]]:
+    """The numbers at each axis value, one for each seed."""
     held: dict[float, list[float]] = {}
     for x, y in points:
         held.setdefault(x, []).append(y)
-    return [(x, sum(values) / len(values)) for x, values in held.items()]
+    return held
 
 
-def _draw(plan: Plan, done: list[RunState], axis: str) -> list[Path]:
-    """Every seed a point, their mean a line, every group a colour."""
+def means(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The mean at each axis value."""
+    return [(x, sum(values) / len(values)) for x, values in repetitions(points).items()]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95% bootstrap interval of the mean over seeds; None for a single seed."""
+    if len(values) < 2:
+        return None
+    drawn = np.random.default_rng(0).choice(np.array(values), size=(_NUM_RESAMPLES, len(values)))
+    low, high = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def transition(done: list[RunState], axis: str) -> "Drawing":
+    """Every seed a point, their mean a line with its 95% interval, every group a colour."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    from dualenc.report.figures import RUN_COLORS, STYLE
+    from dualenc.report.figures import RUN_COLORS, STYLE, as_drawing
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2 * len(PANELS), 3.6), layout="constrained")
@@ -87,17 +112,21 @@ def _draw(plan: Plan, done: list[RunState], axis: str) -> list[Path]:
                     axes.plot(*_columns(means(points)), line, color=color, label=f"{group} {name}".strip())
                     if line == "-":
                         axes.plot(*_columns(points), "o", color=color, markersize=4, alpha=0.7)
+                        for x, (low, high) in intervals(points).items():
+                            axes.plot([x, x], [low, high], color=color, linewidth=1, marker="_", markersize=6)
             axes.set_title(f"ood: {title}", loc="left", fontsize=10.5)
             axes.set_xlabel(axis)
             axes.set_ylim(top=1.04)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-        paths = [plan.folder / f"{FIGURE}.{ending}" for ending in ("png", "pdf")]
-        for path in paths:
-            stamp = {"Software": None} if path.suffix == ".png" else {"CreationDate": None}
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=stamp)
-    return paths
+        caption = "every run a point, lines through the means; bars: 95% bootstrap interval of the mean over seeds"
+        return as_drawing(FIGURE, caption, figure)
+
+
+def intervals(points: list[tuple[float, float]]) -> dict[float, tuple[float, float]]:
+    """The 95% interval of the mean at each axis value with several seeds."""
+    found = {x: interval(values) for x, values in repetitions(points).items()}
+    return {x: pair for x, pair in found.items() if pair}
 
 
 def _columns(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-import numpy as np
-
 from dualenc import configs
 from dualenc.config import Config
 from dualenc.configs import field
@@ -20,14 +18,13 @@ from dualenc.errors import InputError
 from dualenc.files import write_json
 from dualenc.report.results import DASH
 from dualenc.sweep.plan import Plan, PlannedRun, plan_points
-from dualenc.sweep.results import is_seed
+from dualenc.sweep.results import interval, is_seed
 from dualenc.sweep.search import Outcome, Range, Search
 from dualenc.sweep.spec import Point, as_text
 from dualenc.sweep.state import METRICS, RunState, State, look, look_at_all
 from dualenc.sweep.table import aligned
 
 RESULT = "threshold.json"
-_NUM_RESAMPLES = 2000
 
 
 @dataclass
@@ -149,15 +146,6 @@ def _parted(point: Point) -> tuple[Point, Point]:
 
 
 # --- results ---------------------------------------------------------------------------------------------
-
-
-def interval(rhos: Sequence[float]) -> tuple[float, float] | None:
-    """95% bootstrap interval of the mean over seeds; None for a single seed."""
-    if len(rhos) < 2:
-        return None
-    drawn = np.random.default_rng(0).choice(np.array(rhos), size=(_NUM_RESAMPLES, len(rhos)))
-    low, high = np.quantile(drawn.mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def results(threshold: Threshold) -> dict[str, Any]:

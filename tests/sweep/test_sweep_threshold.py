@@ -11,8 +11,9 @@ from dualenc.files import write_json
 from dualenc.sweep import look, make_plan, read_sweep
 from dualenc.sweep.__main__ import main
 from dualenc.sweep.plan import plan_points
+from dualenc.sweep.results import interval
 from dualenc.sweep.search import Outcome, Range, Search, fit
-from dualenc.sweep.threshold import Threshold, interval, results
+from dualenc.sweep.threshold import Threshold, results
 
 ROOT = Path(__file__).resolve().parents[2]
 RANGE = Range(low=0.1, high=0.9, step=0.025, level=0.5, max_points=16)
