@@ -50,18 +50,23 @@ def tower_flops(tower: nn.Module, *, length: float | None = None) -> float:
         tokens, first = length, 0
     else:
         raise ValueError(f"operations of a {type(tower).__name__} are not known: use a tower of dualenc.models")
-    return first + transformer_flops(tower.transformer, tokens) + linear_flops(tower.projection)
+    trunk = transformer_flops(tower.transformer, tokens, read_one=tower.readout == "eos")
+    return first + trunk + linear_flops(tower.projection)
 
 
-def transformer_flops(transformer: Transformer, length: float) -> float:
-    """The forward pass of one sequence."""
-    return sum((block_flops(block, length) for block in transformer.blocks), 0.0)  # type: ignore[arg-type]
+def transformer_flops(transformer: Transformer, length: float, *, read_one: bool = False) -> float:
+    """The forward pass of one sequence; of its last block at a single place where no other is read."""
+    *blocks, last = transformer.blocks
+    queries = 1 if read_one else length
+    return sum((block_flops(block, length, length) for block in blocks), 0.0) + block_flops(last, length, queries)  # type: ignore[arg-type]
 
 
-def block_flops(block: Block, length: float) -> float:
-    """The forward pass of one sequence through a block: its linear layers, queries by keys, and weights by values."""
+def block_flops(block: Block, length: float, queries: float) -> float:
+    """A sequence through a block, at so many of its places: linear layers, queries by keys, and weights by values."""
+    width = block.attention_out.in_features
     linear = sum(linear_flops(layer) for layer in block.modules() if isinstance(layer, nn.Linear))
-    return length * linear + 2 * 2 * length**2 * block.attention_out.in_features
+    keys_values = 2 * width * 2 * width
+    return queries * (linear - keys_values) + length * keys_values + 2 * 2 * queries * length * width
 
 
 def linear_flops(linear: nn.Linear) -> int:

@@ -16,15 +16,15 @@ PAD = 0
 
 
 def read_out(
-    states: Float[Tensor, "n t width"], mask: Bool[Tensor, "n t"] | None, readout: Readout
+    transformer: Transformer, x: Float[Tensor, "n t width"], mask: Bool[Tensor, "n t"] | None, readout: Readout
 ) -> Float[Tensor, "n width"]:
     """One vector per sequence: ``eos`` is the state at the last position in ``mask``, ``mean`` the mean over them."""
-    if mask is None:
-        return states[:, -1] if readout == "eos" else states.mean(1)
-    lengths = mask.sum(1)
     if readout == "eos":
-        return states[torch.arange(len(states), device=states.device), lengths - 1]
-    return states.masked_fill(~mask[..., None], 0).sum(1) / lengths[:, None]
+        return transformer.read(x, mask)
+    states = transformer(x, mask)
+    if mask is None:
+        return states.mean(1)
+    return states.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1)[:, None]
 
 
 class TokenTower(nn.Module):
@@ -68,8 +68,8 @@ class TokenTower(nn.Module):
         if length > self.max_length:
             raise ValueError(f"sequences of {length} tokens, but max_length is {self.max_length}: raise max_length")
         mask = tokens != PAD
-        states = self.transformer(self.embedding(tokens) + self.positions[:length], mask)
-        return self.projection(read_out(states, mask, self.readout))
+        x = self.embedding(tokens) + self.positions[:length]
+        return self.projection(read_out(self.transformer, x, mask, self.readout))
 
 
 class SymbolicTower(TokenTower):
@@ -142,4 +142,4 @@ class VisionTower(nn.Module):
         x = self.patch(patches.to(self.patch.weight.dtype) / half_range - 1) + self.positions
         if self.class_token is not None:
             x = torch.cat([x, self.class_token.expand(len(x), 1, -1)], dim=1)
-        return self.projection(read_out(self.transformer(x), None, self.readout))
+        return self.projection(read_out(self.transformer, x, None, self.readout))

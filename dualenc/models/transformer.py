@@ -1,5 +1,6 @@
 """Pre-norm transformer trunk (Xiong et al. 2020, arXiv 2002.04745), shared by all towers."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -121,6 +122,33 @@ class Block(nn.Module):
         mixed = rearrange(attend(q, k, v, mask, causal), "n h t c -> n t (h c)")
         if packing is not None:
             mixed = packing.pack(mixed)
+        return self._rest(x, mixed)
+
+    def read(
+        self,
+        x: Float[Tensor, "*rows width"],
+        mask: Bool[Tensor, "n 1 1 t"] | None,
+        rows: Int[Tensor, " n"],
+        packing: Packing | None,
+    ) -> Float[Tensor, "n width"]:
+        """What `forward` gives at one place of each sequence, ``rows`` among all; the others serve as keys only.
+
+        ``mask`` is None or True at the keys that this place may attend to.
+        """
+        width = x.shape[-1]
+        normed = self.attention_norm(x)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        q = F.linear(normed.reshape(-1, width)[rows], weight[:width], bias[:width])
+        keys_values = F.linear(normed, weight[width:], bias[width:])
+        if packing is not None:
+            keys_values = packing.unpack(keys_values)
+        k, v = (rearrange(part, "n t (h c) -> n h t c", h=self.heads) for part in keys_values.chunk(2, dim=-1))
+        mixed = attend(rearrange(q, "n (h c) -> n h 1 c", h=self.heads), k, v, mask, causal=False)
+        return self._rest(x.reshape(-1, width)[rows], rearrange(mixed, "n h 1 c -> n (h c)"))
+
+    def _rest(
+        self, x: Float[Tensor, "*rows width"], mixed: Float[Tensor, "*rows width"]
+    ) -> Float[Tensor, "*rows width"]:
         x = x + self.dropout(self.attention_out(mixed))
         return x + self.dropout(self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(x)))))
 
@@ -170,9 +198,27 @@ class Transformer(nn.Module):
         if packing is not None:
             x = packing.pack(x)
         for block in self.blocks:
-            if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, keys, self.causal, packing, use_reentrant=False)
-            else:
-                x = block(x, keys, self.causal, packing)
+            x = self._through(block, x, keys, self.causal, packing)
         x = self.norm(x)
         return x if packing is None else packing.unpack(x)
+
+    def read(self, x: Float[Tensor, "n t width"], mask: Bool[Tensor, "n t"] | None = None) -> Float[Tensor, "n width"]:
+        """What `forward` gives at the last place in ``mask`` of each sequence, without what the last block makes of the
+        others: a sixth of the operations at depth 6 with a wide feed-forward part, more at a lower depth."""
+        n, t, _ = x.shape
+        packing = None if mask is None else packing_of(mask)
+        lengths = torch.full((n,), t, device=x.device) if mask is None else mask.sum(1)
+        if packing is None:
+            rows = torch.arange(n, device=x.device) * t + lengths - 1
+        else:
+            rows, x = lengths.cumsum(0) - 1, packing.pack(x)
+        every = None if mask is None else rearrange(mask, "n t -> n 1 1 t")
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = self._through(block, x, None if self.causal else every, self.causal, packing)
+        return self.norm(self._through(last.read, x, every, rows, packing))
+
+    def _through(self, function: Callable[..., Tensor], *arguments: object) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(function, *arguments, use_reentrant=False)
+        return function(*arguments)
