@@ -1,7 +1,8 @@
 """Reads a run folder, the only truth about a run: configuration, metric lines, summary, examples, confusion."""
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from dualenc.configs import read_yaml
 from dualenc.errors import InputError
 
 SPLITS = ("val", "ood", "mixed", "val_ood")  # the order of every table: what is reported first, the chooser last
+_BLOCK = 2**16  # bytes read at once where a file is read backwards
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,10 @@ def read_run(path: Path) -> Run:
         rows=rows,
         summary=summary,
         segments=read_lines(path / "segments.jsonl"),
-        examples={s: found for s in SPLITS if (found := _read_json(examples / f"{s}.json", []))},
-        confusion=_read_json(path / "confusion" / "confusion.json", {}),
-        embeddings=_read_json(path / "embeddings.json", {}),
-        analyses={file.stem: _read_json(file, {}) for file in sorted((path / "analysis").glob("*.json"))},
+        examples={s: found for s in SPLITS if (found := read_optional(examples / f"{s}.json", []))},
+        confusion=read_optional(path / "confusion" / "confusion.json", {}),
+        embeddings=read_optional(path / "embeddings.json", {}),
+        analyses={file.stem: read_optional(file, {}) for file in sorted((path / "analysis").glob("*.json"))},
     )
 
 
@@ -100,13 +102,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _read_json(path: Path, default: Any) -> Any:
+def read_optional(path: Path, default: Any) -> Any:
+    """A JSON file of a run or a sweep; `default` where there is none. InputError where it is damaged."""
     if not path.is_file():
         return default
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); restore the file or run the training again") from error
+        raise InputError(f"{path}: not valid JSON ({error}); restore the file, or run again what wrote it") from error
 
 
 def read_summary(folder: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def read_summary(folder: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     InputError where it is damaged, or holds no metrics by name or not all of `keys`.
     """
     path = folder / "summary.json"
-    summary = _read_json(path, {})
+    summary = read_optional(path, {})
     if not path.is_file():
         return {}
     lacking = [key for key in ("metrics", *keys) if not isinstance(summary, dict) or key not in summary]
@@ -143,3 +146,33 @@ def read_lines(path: Path, keys: Sequence[str] = ()) -> list[dict[str, Any]]:
             raise InputError(f"{path} line {number}: not an object{' with ' * bool(keys)}{', '.join(keys)}; remove it")
         rows.append(row)
     return rows
+
+
+def newest(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """The newest value of each of `keys` in a JSON-lines file, read from its end; nulls and what no line has are left
+    out, and so are lines that are damaged or torn."""
+    found: dict[str, Any] = {}
+    for line in _lines_from_the_end(path):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            found = {key: row[key] for key in keys if row.get(key) is not None} | found
+        if len(found) == len(keys):
+            break
+    return found
+
+
+def _lines_from_the_end(path: Path) -> Iterator[bytes]:
+    """Backwards and piece by piece: logs grow long, and what is asked for stands near the end."""
+    if not path.is_file():
+        return
+    with open(path, "rb") as file:
+        position, rest = file.seek(0, os.SEEK_END), b""
+        while position:
+            start = max(0, position - _BLOCK)
+            file.seek(start)
+            lines = (file.read(position - start) + rest).split(b"\n")
+            yield from reversed(lines[1:] if start else lines)
+            position, rest = start, lines[0]

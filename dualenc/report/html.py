@@ -57,7 +57,7 @@ PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="viewport" content="width=device-width, initial-scale=1">{refresh}
 <title>{title}</title>
 <style>{style}</style>
 </head>
@@ -68,9 +68,13 @@ PAGE = """<!doctype html>
 """
 
 
-def page(title: str, body: str) -> str:
-    """A whole page around `body`, which is HTML already; `title` is plain text."""
-    return PAGE.format(title=text(title), style=STYLE, body=body)
+def page(title: str, body: str, *, style: str = "", refresh: int | None = None) -> str:
+    """A whole page around `body`, which is HTML already; `title` is plain text.
+
+    style: CSS of this page alone; refresh: seconds after which a browser loads the page again.
+    """
+    again = f'\n<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
+    return PAGE.format(title=text(title), style=STYLE + style, body=body, refresh=again)
 
 
 def text(value: Any) -> str:

@@ -10,7 +10,6 @@ were started without a sweep are known by the claim in their folder.
 """
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from typing import Any
 
 from dualenc.errors import EXIT_INTERRUPTED, InputError
 from dualenc.files import is_claimed
-from dualenc.report.folder import read_lines, read_summary
+from dualenc.report.folder import newest, read_lines, read_summary
 from dualenc.sweep.plan import Plan, PlannedRun
 
 METRICS = {
@@ -105,7 +104,7 @@ def look(plan: Plan, run: PlannedRun, folders: Folders | None = None) -> RunStat
         metrics = {key: summary["metrics"].get(key) for key in METRICS}
         return RunState(run, State.DONE, folder, metrics, 1.0, seconds_of(folder, run.max_samples))
     log = log_path(plan, run)
-    progress = _samples(folder / "metrics.jsonl") / run.max_samples
+    progress = newest(folder / "metrics.jsonl", ["samples"]).get("samples", 0) / run.max_samples
     if is_locked(log) or is_claimed(folder / "claim"):
         return RunState(run, State.RUNNING, folder, progress=progress)
     if said := last_failure(log):
@@ -200,16 +199,6 @@ def remaining(states: list[RunState]) -> dict[int, float]:
         for state in states
         if state.state is not State.DONE and state.run.folder
     }
-
-
-def _samples(metrics: Path) -> int:
-    """Samples at the newest line of metrics.jsonl."""
-    for line in reversed(tail(metrics)):
-        try:
-            return int(json.loads(line)["samples"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return 0
 
 
 def as_json(state: RunState) -> dict[str, Any]:

@@ -59,13 +59,19 @@ def _row(state: RunState, axes: list[str], left: dict[int, float]) -> list[str]:
     point = state.run.point
     values = [_cell(point[key]) if key in point else DASH for key in axes]
     numbers = [format_number(state.metrics.get(key)) if state.metrics else "" for key in METRICS]
-    word = str(state.state)
-    if state.progress and state.state is not State.DONE:
-        word += f" {state.progress:.0%}"
-    time = duration(state.seconds) if state.seconds else ""
+    return [str(state.run.index), word(state), *values, *numbers, time(state, left), str(state.folder or "")]
+
+
+def word(state: RunState) -> str:
+    """The state, and how far an unfinished run has come."""
+    return f"{state.state} {state.progress:.0%}" if state.progress and state.state is not State.DONE else state.state
+
+
+def time(state: RunState, left: dict[int, float]) -> str:
+    """What a finished run took, what is left of another as far as that can be told."""
     if state.run.index in left:
-        time = f"~{duration(left[state.run.index])}"
-    return [str(state.run.index), word, *values, *numbers, time, str(state.folder or "")]
+        return f"~{duration(left[state.run.index])}"
+    return duration(state.seconds) if state.seconds else ""
 
 
 def _cell(value: Any) -> str:
