@@ -95,9 +95,7 @@ def test_in_a_browser_every_number_is_that_of_a_run(tmp_path: Path, monkeypatch:
     assert found.pictures == {"transition": 1, "probe-fit": 1}
 
     last = {index: rows[-1] for index, rows in lines.items()}
-    ood = [
-        f"ood/{key}" for key in ("object_recognition", "bag_level", "binding_gain", "object_recognition_same_status")
-    ]
+    ood = [key for key in METRICS if key.startswith("ood/")]
     for index, row in enumerate(found.rows["runs"][1:8]):
         assert row == [last[index][key] for key in (*ood, "val/object_recognition")]
     assert found.rows["runs"][8:] == [[], []]
