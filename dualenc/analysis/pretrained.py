@@ -32,7 +32,8 @@ class Pretrained(nn.Module):
         self, kind: str, model: nn.Module, prepare: Callable[[np.ndarray], np.ndarray], tokens: Tokens | None
     ) -> None:
         super().__init__()
-        self.kind, self.model, self.prepare, self.tokens = kind, model.eval(), prepare, tokens
+        self.kind, self.prepare, self.tokens = kind, prepare, tokens
+        self.model: Any = model.eval()
 
     @property
     def device(self) -> torch.device:
@@ -147,7 +148,7 @@ def _centre(now: tuple[int, int], crop: int | dict[str, int]) -> tuple[int, int,
     return left, upper, left + width, upper + height
 
 
-def _tokens(transformers: Any, folder: Path, kind: str, model: nn.Module) -> Tokens:
+def _tokens(transformers: Any, folder: Path, kind: str, model: Any) -> Tokens:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     longest = model.config.text_config.max_position_embeddings
     # SigLIP is not causal and was trained on texts padded to full length

@@ -112,9 +112,9 @@ def open_target(target: str, options: StudyOptions) -> Target:
 
     path = options.data.path
     if target.startswith(PRETRAINED):
-        source = None if options.scenes == "text" or path is None else open_pictures(path)
+        pictures = None if options.scenes == "text" or path is None else open_pictures(path)
         model = open_pretrained(target, seed=options.seed)
-        return PretrainedTarget(target.removeprefix(PRETRAINED), model, source, options)
+        return PretrainedTarget(target.removeprefix(PRETRAINED), model, pictures, options)
     from dualenc import load
 
     loaded = load(target, options.weights)
