@@ -9,6 +9,7 @@ from pathlib import Path
 from dualenc import config as configuration
 from dualenc import configs
 from dualenc.config import Config
+from dualenc.data.open import generator_arguments
 from dualenc.errors import InputError
 from dualenc.run import RunFolder
 from dualenc.sweep.datasets import dataset_hashes
@@ -19,7 +20,8 @@ FOLDER = "sweeps"  # in the folder of the runs
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a sweep. `folder` is None, and `error` says why in one line, where its config or data are refused."""
+    """One run of a sweep. `folder` is None, and `error` says why in one line, where its config or data are refused;
+    `dataset` is what `python -m data_gen` is given for its data, where that is made."""
 
     index: int
     point: Point
@@ -27,6 +29,7 @@ class PlannedRun:
     max_samples: int = 0
     folder: RunFolder | None = None
     error: str | None = None
+    dataset: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:
@@ -75,7 +78,8 @@ def plan_points(sweep: Sweep, points: Sequence[Point], folder: Path) -> list[Pla
             continue
         configuration.round_up(config)
         run = RunFolder.of(config, answer["hash"])
-        runs.append(PlannedRun(index, point, arguments, config.trainer.max_samples, run))
+        dataset = tuple(generator_arguments(config.data)) if config.data.generate else None
+        runs.append(PlannedRun(index, point, arguments, config.trainer.max_samples, run, dataset=dataset))
     return runs
 
 
@@ -102,10 +106,12 @@ class _Resolver:
     def _short(self, point: Point) -> Config | None:
         config = copy.deepcopy(self.base)
         for key, value in point.items():
-            if key not in self.kinds or not configs.has_type(value, self.kinds[key]) or "${" in str(value):
+            whole = type(value) is int and key in self.kinds and not configs.has_type(value, self.kinds[key])
+            taken = float(value) if whole else value  # 1 for a number that may be 1.5
+            if key not in self.kinds or not configs.has_type(taken, self.kinds[key]) or "${" in str(value):
                 return None
             parent, _, name = key.rpartition(".")
-            setattr(attrgetter(parent)(config), name, value)
+            setattr(attrgetter(parent)(config), name, taken)
         if config.loss.preset is not None:
             return None
         configs.check_ranges(config)
