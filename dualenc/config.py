@@ -278,7 +278,9 @@ class TrainerConfig:
         identity=False,
         minimum=1,
     )
-    share_identical: bool = field(True, "embed a text that occurs several times in a process's batch once")
+    share_identical: bool = field(
+        True, "embed a text, or a scene of tokens, that occurs several times in a process's batch once"
+    )
     compile: bool = field(False, "torch.compile towers and losses", identity=False)
     activation_checkpointing: bool = field(
         False, "compute activations anew in the backward pass, to save memory", identity=False

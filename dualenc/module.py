@@ -25,7 +25,8 @@ class DualEncoderModule(pl.LightningModule):
 
     Optimisation is manual: losses are exact over the global batch, so gradients are never accumulated over steps.
     With ``chunks`` above 1 a process embeds its share in that many parts (see `dualenc.replay`); the step is the same.
-    ``share_identical`` embeds a text that occurs several times in the share once, with one dropout mask.
+    ``share_identical`` embeds a text, or a scene of tokens, that occurs several times in the share once, with one
+    dropout mask.
     `samples` counts training samples so far, over all processes; it is the clock of schedule and logs.
     """
 
@@ -97,16 +98,16 @@ class DualEncoderModule(pl.LightningModule):
         """Loss and report of the global batch; leaves the gradients, averaged over processes, in the weights."""
         encoder, model = self._encoder[0], self.model
         objective = BatchObjective(batch, self.loss, share_identical=self.share_identical, compile=self.compiles)
-        self.embedded = batch.scenes, objective.texts
+        self.embedded = objective.scenes, objective.texts
         parameters = [model.logit_scale] + ([] if model.logit_bias is None else [model.logit_bias])
         if self.chunks == 1:
-            scene, query = encoder.encode_scenes(batch.scenes), encoder.encode_queries(objective.texts)
+            scene, query = encoder.encode_scenes(objective.scenes), encoder.encode_queries(objective.texts)
             loss, report = objective(scene, query, *parameters)
             self.manual_backward(loss)
             return loss.detach(), report
         return backward_in_chunks(
             encoder,
-            batch.scenes,
+            objective.scenes,
             objective.texts,
             loss_parameters=parameters,
             chunks=self.chunks,
@@ -152,7 +153,8 @@ class DualEncoderModule(pl.LightningModule):
 class BatchObjective:
     """The loss of a batch as a function of what the towers make of `scenes` and `texts`.
 
-    All texts of a share go through the query tower together: queries, extra texts, concept and object queries.
+    All texts of a share go through the query tower together: queries, extra texts, concept and object queries. With
+    ``share_identical``, texts, and scenes of tokens, that occur several times in the share are there once.
     """
 
     def __init__(self, batch: TrainBatch, loss: LossConfig, *, share_identical: bool, compile: bool) -> None:
@@ -162,19 +164,24 @@ class BatchObjective:
         parts = [none if part is None else part for part in given]
         self.sizes = [len(part) for part in parts]
         self.texts: Int[Tensor, "m t"] = _joined(parts)
+        self.scenes: Tensor = batch.scenes
         self.rows: Int[Tensor, " n"] | None = None
+        self.scene_rows: Int[Tensor, " b"] | None = None
         if share_identical:
             self.texts, self.rows = torch.unique(self.texts, dim=0, return_inverse=True)
+        if share_identical and self.scenes.ndim == 2:  # pictures are hardly ever the same
+            self.scenes, self.scene_rows = torch.unique(self.scenes, dim=0, return_inverse=True)
 
     def __call__(
         self,
-        scene: Float[Tensor, "b d"],
+        scenes: Float[Tensor, "k d"],
         texts: Float[Tensor, "m d"],
         logit_scale: Float[Tensor, ""],
         logit_bias: Float[Tensor, ""] | float = 0.0,
     ) -> tuple[Float[Tensor, ""], Report]:
         """Loss and report of the global batch."""
         batch = self.batch
+        scene = scenes if self.scene_rows is None else scenes[self.scene_rows]
         query, extra, concepts, objects = self.embedded(texts).split(self.sizes)
         exact = self.loss.targets == "truth"
         inputs = LossInputs(

@@ -115,7 +115,8 @@ def test_undecided_pairs_take_no_part_in_the_objective(model: DualEncoder, sourc
     left_out = {"undecided": batch.undecided, "extra_undecided": batch.extra_undecided} if targets == "truth" else {}
     expected = info_nce(**given, **with_targets, **left_out).item()
     objective = BatchObjective(batch, LossConfig(targets=targets), share_identical=True, compile=False)
-    found, _ = objective(scene, model.encode_queries(objective.texts), model.logit_scale)
+    texts = model.encode_queries(objective.texts)
+    found, _ = objective(model.encode_scenes(objective.scenes), texts, model.logit_scale)
     assert found.item() == pytest.approx(expected, rel=1e-5)
     if targets == "truth":
         assert info_nce(**given, **with_targets).item() != pytest.approx(expected, rel=1e-5)

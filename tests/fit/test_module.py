@@ -69,7 +69,7 @@ def test_the_objective_is_infonce_over_truth_or_over_the_diagonal(source: Symbol
         scene, query = module.model.encode_scenes(batch.scenes), module.model.encode_queries(batch.queries)
         objective = BatchObjective(batch, module.loss, share_identical=True, compile=False)
         texts = module.model.encode_queries(objective.texts)
-        loss, report = objective(scene, texts, module.model.logit_scale)
+        loss, report = objective(module.model.encode_scenes(objective.scenes), texts, module.model.logit_scale)
         logits = module.model.logit_scale * scene @ torch.cat([query, module.model.encode_queries(batch.extra)]).T
         true = torch.cat([batch.targets, batch.extra_targets], dim=1)
         if targets == "diagonal":
@@ -91,21 +91,25 @@ def test_the_objective_is_infonce_over_truth_or_over_the_diagonal(source: Symbol
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)], ids=str)
-def test_identical_texts_embedded_once_make_the_same_step(
+def test_identical_texts_and_scenes_embedded_once_make_the_same_step(
     source: SymbolicSource, dtype: torch.dtype, tolerance: float
 ) -> None:
     batch = as_tensors(source.train_batch(0, batch_size=BATCH, rank=0, world=1))
+    batch = batch._replace(
+        scenes=batch.scenes[torch.arange(BATCH) // 2], targets=batch.targets[torch.arange(BATCH) // 2]
+    )
     models, objectives, embeddings = [], [], []
     for share in (True, False):
         module = make_module(source)
         model = module.model.to(dtype)
         objective = BatchObjective(batch, module.loss, share_identical=share, compile=False)
         texts = model.encode_queries(objective.texts)
-        objective(model.encode_scenes(batch.scenes), texts, model.logit_scale)[0].backward()
+        objective(model.encode_scenes(objective.scenes), texts, model.logit_scale)[0].backward()
         models.append(model)
         objectives.append(objective)
         embeddings.append(objective.embedded(texts))
     assert len(objectives[0].texts) < len(objectives[1].texts) == len(batch.queries) + len(batch.extra)
+    assert len(objectives[0].scenes) <= BATCH / 2 < len(objectives[1].scenes) == BATCH
     torch.testing.assert_close(*embeddings, rtol=tolerance, atol=tolerance)
     for weight, expected in zip(*(model.parameters() for model in models)):
         assert (weight.grad - expected.grad).norm() <= 10 * tolerance * expected.grad.norm()
