@@ -41,7 +41,10 @@ def pairs(saying: Saying, columns: np.ndarray, scenes: Scenes) -> np.ndarray | P
 def padded_ids(parts: Sequence[np.ndarray]) -> np.ndarray:
     """int64 [world * most]: the ids [n] of every process in turn, -1 in the places left over."""
     most = max(map(len, parts))
-    return np.concatenate([np.pad(part, (0, most - len(part)), constant_values=-1) for part in parts])
+    ids = np.full((len(parts), most), -1, dtype=np.int64)
+    for place, part in zip(ids, parts):
+        place[: len(part)] = part
+    return ids.ravel()
 
 
 def padded_columns(parts: Sequence[np.ndarray]) -> np.ndarray:

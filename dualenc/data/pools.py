@@ -68,7 +68,7 @@ def _values(scenes: Scenes, most: int, rng: np.random.Generator) -> np.ndarray:
     space = scenes.space
     if space.num_values <= most:
         return np.arange(space.num_values)
-    shown = _distinct(_pooled(scenes))
+    shown = _distinct(scenes.pooled)
     return np.sort(rng.permutation(shown)[:most])
 
 
@@ -89,14 +89,7 @@ def shows_objects(objects: np.ndarray, scenes: Scenes) -> np.ndarray:
 
 def shows_values(pooled: np.ndarray, scenes: Scenes) -> np.ndarray:
     """bool [scenes, c]: whether each scene shows each of the values, int64 [c] in pooled order, different or -1."""
-    return _shows(pooled, _pooled(scenes))
-
-
-def _pooled(scenes: Scenes) -> np.ndarray:
-    """int64 [n, m, C]: the numbers of the scenes' values among those of all concepts, -1 where there is no object."""
-    pooled = scenes.values + scenes.space.offsets
-    pooled[scenes.objects < 0] = -1
-    return pooled
+    return _shows(pooled, scenes.pooled)
 
 
 def _shows(asked: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -214,6 +214,7 @@ class Transformer(nn.Module):
             rows, x = lengths.cumsum(0) - 1, packing.pack(x)
         every = None if mask is None else rearrange(mask, "n t -> n 1 1 t")
         *blocks, last = self.blocks
+        assert isinstance(last, Block)
         for block in blocks:
             x = self._through(block, x, None if self.causal else every, self.causal, packing)
         return self.norm(self._through(last.read, x, every, rows, packing))

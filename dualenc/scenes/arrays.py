@@ -57,3 +57,10 @@ class Scenes:
     def values(self) -> np.ndarray:
         """int32 [n, m, C], the objects' concept values; -1 where there is no object."""
         return self.space.values_of(self.objects)
+
+    @cached_property
+    def pooled(self) -> np.ndarray:
+        """int64 [n, m, C], the numbers of the objects' values among those of all concepts; -1 where there is none."""
+        pooled = self.values + self.space.offsets
+        pooled[self.objects < 0] = -1
+        return pooled

@@ -125,6 +125,8 @@ class SceneSampler:
 
     def partners(self, start: int, stop: int) -> np.ndarray:
         """bool [stop - start]: whether train scene i is one of a swap pair (its partner is i ^ 1)."""
+        if not self.collision_rate:
+            return np.zeros(stop - start, dtype=bool)
         pair = np.arange(start, stop) // 2
         return np.floor((pair + 1) * self.collision_rate) > np.floor(pair * self.collision_rate)
 
@@ -178,9 +180,10 @@ class SceneSampler:
         m = self.max_objects
         draws = uniform(self.seed, name, "objects", start, stop, 2 * m + 2)
         collides = self.partners(start, stop) if name == "train" else np.zeros(stop - start, dtype=bool)
-        rate = self.collision_rate if name == "train" else 0.0
-        paired, single = self._count_probabilities(rate)
-        counts = np.where(collides, self._counts(draws[:, 0], paired), self._counts(draws[:, 0], single))
+        paired, single = self._count_probabilities(self.collision_rate if name == "train" else 0.0)
+        counts = self._counts(draws[:, 0], single)
+        if collides.any():
+            counts = np.where(collides, self._counts(draws[:, 0], paired), counts)
         allowed = self._allowed(name)
         picks = draws[:, 1 : m + 1]
         objects = allowed[integers(picks, len(allowed))] if self.duplicates else allowed[distinct(picks, len(allowed))]
