@@ -89,6 +89,18 @@ def runs(flat_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 @pytest.fixture(scope="session")
+def multiplicative_run(flat_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on `flat_data`: pictures, and values as tokens of a multiplicative query tower of rank 8."""
+    folder = tmp_path_factory.mktemp("multiplicative")
+    (folder / "config.yaml").write_text("model: {preset: tiny, query: {kind: multiplicative, rank: 8}}\n")
+    training = start_fit(
+        *(folder, str(folder / "config.yaml"), f"data.path={flat_data}", "trainer.max_samples=1024", "eval.every=512"),
+        *("loss.infonce.weight=0", "loss.recognition.weight=1", "data.edits=[]"),
+    )
+    return run_folder(training)
+
+
+@pytest.fixture(scope="session")
 def flat_run(runs: tuple[Path, Path]) -> Path:
     """A finished run on `flat_data`: pictures and words."""
     return runs[0]
