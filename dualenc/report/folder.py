@@ -86,6 +86,19 @@ def read_run(path: Path) -> Run:
     )
 
 
+def run_folders(given: Sequence[Path]) -> list[Path]:
+    """The run folders among `given` and directly inside them. InputError for what does not exist, or without any."""
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            raise InputError(f"{path}: no such run folder; give a folder that python -m dualenc.fit has made")
+        inside = sorted(child for child in path.iterdir() if (child / "config.yaml").is_file())
+        found += [path] if (path / "config.yaml").is_file() else inside
+    if not found:
+        raise InputError(f"{given[0]}: holds no run; give a folder that python -m dualenc.fit has made")
+    return list(dict.fromkeys(found))
+
+
 def measured_splits(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     """The splits that `metrics` says something about, in the fixed order of the tables."""
     return tuple(s for s in SPLITS if any(key.startswith(f"{s}/") for key in metrics))

@@ -95,7 +95,11 @@ def look(plan: Plan, run: PlannedRun, folders: Folders | None = None) -> RunStat
     """The state of one run; `folders` spares a listing for each where many are looked at."""
     if run.folder is None:
         return RunState(run, State.FAILED, error=[run.error or ""])
-    folder = (folders or Folders(run.folder.path.parent)).of(run)
+    return look_in((folders or Folders(run.folder.path.parent)).of(run), run, log=log_path(plan, run))
+
+
+def look_in(folder: Path, run: PlannedRun, *, log: Path | None) -> RunState:
+    """The state of a run that lies in `folder`; `log` is what a sweep has kept of its output, where one has run it."""
     try:
         summary = read_summary(folder)
     except InputError as error:
@@ -103,11 +107,10 @@ def look(plan: Plan, run: PlannedRun, folders: Folders | None = None) -> RunStat
     if summary:
         metrics = {key: summary["metrics"].get(key) for key in METRICS}
         return RunState(run, State.DONE, folder, metrics, 1.0, seconds_of(folder, run.max_samples))
-    log = log_path(plan, run)
     progress = newest(folder / "metrics.jsonl", ["samples"]).get("samples", 0) / run.max_samples
-    if is_locked(log) or is_claimed(folder / "claim"):
+    if is_claimed(folder / "claim") or (log and is_locked(log)):
         return RunState(run, State.RUNNING, folder, progress=progress)
-    if said := last_failure(log):
+    if log and (said := last_failure(log)):
         return RunState(run, State.FAILED, folder, progress=progress, error=said)
     return RunState(run, State.WAITING, folder, progress=progress)
 
