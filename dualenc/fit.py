@@ -27,7 +27,7 @@ from dualenc.config import Config  # noqa: E402
 from dualenc.data.open import Data, open_data  # noqa: E402
 from dualenc.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, run_cli  # noqa: E402
 from dualenc.files import Claim, probe_folder  # noqa: E402
-from dualenc.launch import launched, launcher_overrides, rank_of  # noqa: E402
+from dualenc.launch import hand_over_to_srun, launched, launcher_overrides, rank_of  # noqa: E402
 from dualenc.run import RunFolder  # noqa: E402
 from dualenc.watch import Watch  # noqa: E402
 
@@ -41,7 +41,8 @@ def main(argv: list[str]) -> int:
         return EXIT_OK
     if not argv or "=" in argv[0]:
         raise InputError(f"the config file is missing; {USAGE}")
-    config = configuration.load(argv[0], [*argv[1:], *launcher_overrides()])
+    config = configuration.load(argv[0], [*argv[1:], *launcher_overrides(argv)])
+    hand_over_to_srun(argv)
     rank = rank_of(config.trainer)
     probe_folder(Path(config.run.dir))
     data, dataset_hash = open_data(config.data, config.model, batch_size=config.trainer.batch_size)

@@ -15,6 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from pytorch_lightning.plugins import environments
 from pytorch_lightning.strategies import DDPStrategy
 
 from dualenc import configs
@@ -37,6 +38,7 @@ from dualenc.errors import InputError, ProcessLost
 from dualenc.evaluation import EMBEDDED, Evaluator, SplitResult, all_metrics, make_evaluator, worst_scenes_json
 from dualenc.files import atomic_path, read_json, write_json
 from dualenc.hardware import accelerator_of, device_of, set_up_torch
+from dualenc.launch import under_srun, under_torchrun
 from dualenc.metrics import BIN_EDGES, cosine_histograms, spectra
 from dualenc.models import DualEncoder, explain_cut_cache
 from dualenc.module import DualEncoderModule
@@ -192,6 +194,7 @@ def _callbacks(
 def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning for the loop, devices and precision; validation, logs and checkpoints are our callbacks' work."""
     settings = config.trainer
+    precision = precision_plugins(settings.precision, device_of(config))
     return pl.Trainer(
         accelerator=accelerator_of(config),
         devices=settings.devices,
@@ -206,10 +209,19 @@ def _trainer(config: Config, run: RunFolder, callbacks: list[pl.Callback]) -> pl
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        plugins=[AtomicCheckpointIO(), *precision_plugins(settings.precision, device_of(config))],
+        plugins=[AtomicCheckpointIO(), _cluster_environment(), *precision],
         callbacks=callbacks,
         default_root_dir=run.path,
     )
+
+
+def _cluster_environment() -> environments.ClusterEnvironment:
+    """Where Lightning finds ranks and addresses; by itself it takes Slurm's for every process of a Slurm job."""
+    if under_torchrun():
+        return environments.TorchElasticEnvironment()
+    if under_srun():
+        return environments.SLURMEnvironment(auto_requeue=False)
+    return environments.LightningEnvironment()
 
 
 def ddp_strategy(trainer: TrainerConfig) -> DDPStrategy:
