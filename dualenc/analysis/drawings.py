@@ -18,13 +18,13 @@ READINGS = {
 def decomposition(result: Mapping[str, Any]) -> list[Drawing]:
     """One picture for each object count: the estimators at both levels, embeddings of length one, held-out scenes."""
     rows = [
-        {**row, "name": f"{row['estimator']}\n{title}"}
+        {**row, "name": row["estimator"] if row["estimator"] == "true embeddings" else f"{row['estimator']}\n{title}"}
         for title in ("Level I", "Level II")
         for row in result["tables"][title]
         if row["embeddings"] == "length one" and row["scenes"] == "held out" and row["status"] == "all"
     ]
     title = "scenes as sums of object (I) and concept (II) vectors, averages from other scenes"
-    return _by_count(rows, "decomposition", title)
+    return _by_count(rows, "levels", title)
 
 
 def interventions(result: Mapping[str, Any]) -> list[Drawing]:
