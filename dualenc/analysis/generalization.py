@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dualenc.analysis.embedded import EmbeddedScenes
-from dualenc.analysis.probes import object_sets
 from dualenc.errors import InputError
 from dualenc.scenes import ConceptSpace, ObjectSplit
 
@@ -20,8 +19,8 @@ MAX_UNORDERED = 5
 
 @dataclass(frozen=True, eq=False)
 class FitRows:
-    """train: rows to fit on; validation: rows to choose a fit by; both show objects of `known` only. heldout: rows
-    that show none of them. What mixes both kinds of objects is in none."""
+    """train: rows to fit on; validation: rows to choose a fit by, all with an object that `train` does not show; both
+    of `known` objects only. heldout: rows that show none of those. What mixes known and other objects is in none."""
 
     known: Int[np.ndarray, "k"]
     train: Int[np.ndarray, "t"]
@@ -32,20 +31,20 @@ class FitRows:
     def of(
         cls, scenes: EmbeddedScenes, known: Int[np.ndarray, "k"], *, validation: float = 0.0, seed: int = 0
     ) -> "FitRows":
-        """The rows that follow from the objects a fit may see; `validation`: share of their object sets kept apart.
+        """The rows that follow from the objects a fit may see; `validation`: share of these kept for validation, fewer
+        where the others would not show every value.
 
-        Raises InputError where fewer than two scenes remain to fit or to report on.
+        Raises InputError where fewer than two scenes remain in a part.
         """
-        number = np.isin(scenes.objects, known).sum(axis=1)
-        seen, heldout = np.flatnonzero(number == scenes.num_objects), np.flatnonzero(number == 0)
-        sets = object_sets(scenes.objects[seen]) if len(seen) else seen
-        place = np.random.default_rng(seed).permutation(sets.max(initial=-1) + 1)
-        later = place[sets] < round(validation * len(place)) if len(seen) else seen.astype(bool)
-        rows = cls(known, seen[~later], seen[later], heldout)
-        if min(len(rows.train), len(rows.heldout)) < 2 or (validation and not len(rows.validation)):
+        spare = _spare_objects(scenes.space, known, round(validation * len(known)), seed)
+        in_known, in_spare = np.isin(scenes.objects, known), np.isin(scenes.objects, spare)
+        inside = in_known.all(axis=1)
+        parts = (inside & ~in_spare.any(axis=1), inside & in_spare.any(axis=1), ~in_known.any(axis=1))
+        rows = cls(known, *(np.flatnonzero(part) for part in parts))
+        if min(len(rows.train), len(rows.heldout), len(rows.validation) if validation else 2) < 2:
             raise InputError(
-                f"scenes: {len(seen)} show only objects that are fitted and {len(heldout)} only others, which is too "
-                "few; use more scenes (num_scenes=...) or another coverage"
+                f"scenes: {len(rows.train)} to fit, {len(rows.validation)} to choose a fit by and {len(rows.heldout)} "
+                "of held-out objects are too few; use more scenes (num_scenes) or another coverage"
             )
         return rows
 
@@ -54,8 +53,20 @@ class FitRows:
         fitted = scenes.objects[np.concatenate([self.train, self.validation])]
         if leaked := len(np.setdiff1d(fitted, self.known)):
             raise ValueError(f"{leaked} held-out objects stand in scenes that are fitted; make the rows by FitRows.of")
-        if leaked := len(np.intersect1d(scenes.objects[self.heldout], fitted)):
+        if leaked := len(np.intersect1d(scenes.objects[self.heldout], self.known)):
             raise ValueError(f"{leaked} fitted objects stand in held-out scenes; make the rows by FitRows.of")
+
+
+def _spare_objects(space: ConceptSpace, known: Int[np.ndarray, "k"], number: int, seed: int) -> list[int]:
+    """At most `number` of the known objects, drawn by `seed`, without which the others still have every value."""
+    values = space.decode(known) + space.offsets
+    counts = np.bincount(values.reshape(-1), minlength=space.num_values)
+    spare: list[int] = []
+    for i in np.random.default_rng(seed).permutation(len(known)):
+        if len(spare) < number and (counts[values[i]] > 1).all():
+            counts[values[i]] -= 1
+            spare.append(int(known[i]))
+    return spare
 
 
 def scenes_of_count(scenes: Sequence[EmbeddedScenes], count: int) -> EmbeddedScenes:

@@ -14,7 +14,7 @@ that differ by a SWAP. It keeps tables per slot and is averaged over all orders 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -42,9 +42,10 @@ PROBES: dict[str, tuple[Term, ...]] = {
 }
 
 VALIDATION_SHARE = 0.1
-RIDGE = 1e-6
-_ITERATIONS = 500
-_TOLERANCE = 1e-7
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+_TIES = 1e-9
+_ITERATIONS = 300
+_TOLERANCE = 1e-5
 
 
 def multiplicative(scenes: Sequence[EmbeddedScenes], options: MultiplicativeOptions) -> dict[str, Any]:
@@ -68,16 +69,15 @@ def multiplicative(scenes: Sequence[EmbeddedScenes], options: MultiplicativeOpti
 def _row(
     fit: "MultiplicativeFit", scenes: EmbeddedScenes, rows: FitRows, options: MultiplicativeOptions
 ) -> dict[str, Any]:
-    parts = {"train": rows.train, "validation": rows.validation}
-    found = {f"r2_{name}": r2_score(scenes.embeddings[which], fit(scenes.take(which))) for name, which in parts.items()}
-    test = scenes.take(rows.heldout)
+    train, test = scenes.take(rows.train), scenes.take(rows.heldout)
     centre = test.embeddings.double().mean(0)
     heldout = r2(test.embeddings.double() - centre, fit(test) - centre, test.objects, seed=options.seed)
     return {
-        **found,
+        "r2_train": r2_score(train.embeddings, fit(train)),
+        "r2_validation": fit.r2_validation,
         "r2_heldout": heldout["r2"],
         "r2_heldout_interval": heldout["r2_interval"],
-        "restart": fit.restart,
+        "penalty": fit.penalty if fit.terms.terms else None,
         "iterations": fit.iterations,
         "gradient": fit.gradient,
     }
@@ -88,8 +88,9 @@ def _notes(scenes: EmbeddedScenes, rows: FitRows, options: MultiplicativeOptions
     largest = max(scenes.space.sizes)
     return [
         f"{scenes.num_objects} objects, slots by {slots[scenes.slots]}; fitted on {len(rows.train):,} scenes of "
-        f"{len(rows.known):,} objects, restarts chosen on {len(rows.validation):,}, held-out R^2 on "
-        f"{len(rows.heldout):,} scenes of the others.",
+        f"{len(rows.known):,} objects, penalty and restart chosen on {len(rows.validation):,} scenes that show known "
+        f"objects which the fit had not seen, then fitted to both; held-out R^2 on {len(rows.heldout):,} scenes of the "
+        "other objects.",
         f"Products of rank {largest} or more (the largest concept) fit any function of two concepts: a high training "
         f"R^2 says nothing there, the held-out R^2 does. {options.restarts} restarts each.",
     ]
@@ -97,45 +98,53 @@ def _notes(scenes: EmbeddedScenes, rows: FitRows, options: MultiplicativeOptions
 
 @dataclass(frozen=True, eq=False)
 class MultiplicativeFit:
-    """A fitted probe: call it with scenes to get their reconstructed embeddings, [n, d] in float64."""
+    """A fitted probe: call it with scenes to get their reconstructed embeddings, [n, d] in float64.
+
+    r2_validation: before it was fitted to the validation scenes too.
+    """
 
     terms: "_Terms"
     tables: Float[Tensor, "rows rank"]
     readout: "_Readout"
-    restart: int
+    penalty: float
     iterations: int
     gradient: float
+    r2_validation: float | None = None
 
     def __call__(self, scenes: EmbeddedScenes) -> Float[Tensor, "n d"]:
         """Reconstructed embeddings."""
-        return self.readout(self.terms.inputs(scenes), self.tables)
+        inputs = self.terms.inputs(scenes)
+        return self.readout(torch.cat([inputs.plain, _products(inputs, self.tables)], dim=1))
 
 
 def fit_probe(
     scenes: EmbeddedScenes, rows: FitRows, *, terms: tuple[Term, ...], rank: int, restarts: int = 3, seed: int = 0
 ) -> MultiplicativeFit:
-    """The probe with the least squared error on `rows.train`; of `restarts`, the one best on `rows.validation`.
+    """The probe with the least squared error, relative to the variance, + penalty * (the products' mean squared table
+    entries and squared weights), which drops the products that explain little.
 
-    Given the products, everything else is linear and has a closed form (with a ridge of 1e-6 of the products' mean
-    square, against ties), so that L-BFGS works on the tables of the products alone: variable projection (Golub and
-    Pereyra 1973, SIAM Journal on Numerical Analysis 10). Without products nothing is left to iterate. In float64, a
-    function of the seed. Raises ValueError where held-out objects leak into the fit.
+    The penalty, of `PENALTIES`, and the restart are those with the least error on `rows.validation`, which hold
+    objects that the fit has not seen; from there it is fitted again to training and validation scenes together. Given
+    the products all else is linear and has a closed form, so that L-BFGS works on their tables alone: variable
+    projection (Golub and Pereyra 1973, SIAM Journal on Numerical Analysis 10). The additive probe has nothing left to
+    iterate. In float64, a function of the seed. Raises ValueError where held-out objects leak into the fit.
     """
     rows.check(scenes)
     shape = _Terms(scenes, terms)
-    train, validation = scenes.take(rows.train), scenes.take(rows.validation)
-    inputs, target = shape.inputs(train), train.embeddings.double()
-    best, least = None, np.inf
+    problem, validation = _Problem(shape, scenes.take(rows.train)), scenes.take(rows.validation)
+    best: MultiplicativeFit | None = None
+    best_r2 = -np.inf
     for restart in range(restarts if terms else 1):
-        draw = torch.Generator().manual_seed(1000 * seed + restart)
-        start = torch.randn(shape.num_rows, rank, generator=draw, dtype=torch.float64).to(target.device)
-        tables, iterations, gradient = _descend(inputs, target, start) if terms else (start, 0, 0.0)
-        fit = MultiplicativeFit(shape, tables, _read_out(inputs, target, tables), restart, iterations, gradient)
-        error = float(((fit(validation) - validation.embeddings.double()) ** 2).mean()) if len(rows.validation) else 0.0
-        if error < least:
-            best, least = fit, error
+        tables = np.random.default_rng([seed, restart]).normal(size=(shape.num_rows, rank))
+        for penalty in PENALTIES if terms else PENALTIES[:1]:
+            fit = problem.fit(tables, penalty)
+            tables = fit.tables.cpu().numpy()
+            found = r2_score(validation.embeddings, fit(validation))
+            if found > best_r2:
+                best, best_r2 = fit, found
     assert best is not None
-    return best
+    known = scenes.take(np.concatenate([rows.train, rows.validation]))
+    return replace(_Problem(shape, known).fit(best.tables.cpu().numpy(), best.penalty), r2_validation=best_r2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,23 +186,22 @@ class _Terms:
 
 @dataclass(frozen=True, eq=False)
 class _Readout:
-    """The linear part: columns centred by `mean` and divided by `scale`, times `weight`, plus `bias`."""
+    """The linear part: columns centred by `mean`, times `weight`, plus `bias`."""
 
     mean: Float[Tensor, "p"]
-    scale: Float[Tensor, "p"]
     weight: Float[Tensor, "p d"]
     bias: Float[Tensor, "d"]
 
-    def __call__(self, inputs: _Inputs, tables: Float[Tensor, "rows rank"]) -> Float[Tensor, "n d"]:
-        return (_columns(inputs, tables) - self.mean) / self.scale @ self.weight + self.bias
+    def __call__(self, columns: Float[Tensor, "n p"]) -> Float[Tensor, "n d"]:
+        return (columns - self.mean) @ self.weight + self.bias
 
 
-def _columns(inputs: _Inputs, tables: Float[Tensor, "rows rank"]) -> Float[Tensor, "n p"]:
-    """The additive columns, and for each term its r products, averaged over summands."""
+def _products(inputs: _Inputs, tables: Float[Tensor, "rows rank"]) -> Float[Tensor, "n _"]:
+    """For each term its r products, averaged over summands; [n, 0] without terms."""
     products = [
         torch.stack([_product(tables, factors) for factors in index.unbind(1)]).mean(0) for index in inputs.products
     ]
-    return torch.cat([inputs.plain, *products], dim=1)
+    return torch.cat([inputs.plain[:, :0], *products], dim=1)
 
 
 def _product(tables: Float[Tensor, "rows rank"], index: Int[Tensor, "n factors"]) -> Float[Tensor, "n rank"]:
@@ -204,50 +212,71 @@ def _product(tables: Float[Tensor, "rows rank"], index: Int[Tensor, "n factors"]
     return first
 
 
-def _read_out(inputs: _Inputs, target: Float[Tensor, "n d"], tables: Float[Tensor, "rows rank"]) -> _Readout:
-    """Least squares of the targets on the columns; every column of length one, so that the tables' scale is free."""
-    columns = _columns(inputs, tables)
-    mean = columns.mean(0)
-    columns = columns - mean
-    scale = (columns**2).mean(0).sqrt()
-    scale = torch.where(scale > 1e-12, scale, 1.0)
-    columns = columns / scale
-    bias = target.mean(0)
-    gram = columns.T @ columns / len(columns)
-    gram.diagonal().add_(RIDGE)
-    weight = torch.cholesky_solve(columns.T @ (target - bias) / len(columns), torch.linalg.cholesky(gram))
-    return _Readout(mean, scale, weight, bias)
+class _Problem:
+    """The penalised least-squares problem of some scenes, with the additive part eliminated: what is left of targets
+    and products is what the additive columns cannot say. Its value for given tables has a closed form."""
 
+    def __init__(self, terms: _Terms, scenes: EmbeddedScenes) -> None:
+        self.terms, self.inputs = terms, terms.inputs(scenes)
+        target = scenes.embeddings.double()
+        self.bias = target.mean(0)
+        self.scale = ((target - self.bias) ** 2).sum(1).mean().sqrt().clamp(min=torch.finfo(target.dtype).tiny)
+        self.target = (target - self.bias) / self.scale
+        self.mean = self.inputs.plain.mean(0)
+        plain = self.inputs.plain - self.mean
+        size, axes = torch.linalg.eigh(plain.T @ plain / len(plain))
+        kept = size > _TIES * size.max()
+        self.solve = axes[:, kept] / size[kept].sqrt()
+        self.basis = plain @ self.solve  # its columns are orthogonal, of mean square one
+        self.left = self._without_additive(self.target)
 
-def _descend(
-    inputs: _Inputs, target: Float[Tensor, "n d"], start: Float[Tensor, "rows rank"]
-) -> tuple[Float[Tensor, "rows rank"], int, float]:
-    """L-BFGS on the tables; the readout is solved anew at every point. At its optimum the readout's own change does
-    not move the objective, so that the gradient at a fixed readout is the gradient."""
-    tables = start.clone().requires_grad_()
-    optimiser = torch.optim.LBFGS(
-        [tables],
-        max_iter=_ITERATIONS,
-        tolerance_grad=_TOLERANCE,
-        tolerance_change=0,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
-    variance = ((target - target.mean(0)) ** 2).sum(1).mean()
+    def _without_additive(self, columns: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        columns = columns - columns.mean(0)
+        return columns - self.basis @ (self.basis.T @ columns) / len(columns)
 
-    def objective() -> Tensor:
-        optimiser.zero_grad()
-        with torch.no_grad():
-            readout = _read_out(inputs, target, tables)
-        columns = _columns(inputs, tables)
-        centred = columns - columns.mean(0)
-        columns = centred / (centred**2).mean(0).sqrt().clamp(min=1e-12)
-        error = ((target - readout.bias - columns @ readout.weight) ** 2).sum(1).mean()
-        loss = (error + RIDGE * (readout.weight**2).sum()) / variance
-        loss.backward()
-        return loss.detach()
+    def fit(self, start: Float[np.ndarray, "rows rank"], penalty: float) -> MultiplicativeFit:
+        """From these tables to the nearest optimum."""
+        tables = torch.from_numpy(start).to(self.target).clone().requires_grad_()
+        iterations, gradient = self._descend(tables, penalty) if len(start) else (0, 0.0)
+        found = tables.detach()
+        root, moment = self._normal_equations(found, penalty)
+        weight = torch.cholesky_solve(moment, root)
+        products = _products(self.inputs, found)
+        unsaid = self.target - (products - products.mean(0)) @ weight
+        additive = self.solve @ (self.basis.T @ unsaid) / len(unsaid)
+        readout = _Readout(
+            torch.cat([self.mean, products.mean(0)]), torch.cat([additive, weight]) * self.scale, self.bias
+        )
+        return MultiplicativeFit(self.terms, found, readout, penalty, iterations, gradient)
 
-    optimiser.step(objective)
-    objective()
-    assert tables.grad is not None
-    return tables.detach(), optimiser.state[tables]["n_iter"], float(tables.grad.abs().max())
+    def _descend(self, tables: Float[Tensor, "rows rank"], penalty: float) -> tuple[int, float]:
+        optimiser = torch.optim.LBFGS(
+            [tables],
+            max_iter=_ITERATIONS,
+            tolerance_grad=_TOLERANCE,
+            tolerance_change=0,
+            history_size=20,
+            line_search_fn="strong_wolfe",
+        )
+
+        def objective() -> Tensor:
+            optimiser.zero_grad()
+            root, moment = self._normal_equations(tables, penalty)
+            explained = torch.linalg.solve_triangular(root, moment, upper=False)
+            loss = (self.left**2).sum(1).mean() - (explained**2).sum()
+            loss = loss + penalty * (tables**2).sum() / self.terms.space.num_values
+            loss.backward()
+            return loss.detach()
+
+        optimiser.step(objective)
+        objective()  # the last point the line search tried need not be the one it took
+        assert tables.grad is not None
+        return optimiser.state[tables]["n_iter"], float(tables.grad.abs().max())
+
+    def _normal_equations(
+        self, tables: Float[Tensor, "rows rank"], penalty: float
+    ) -> tuple[Float[Tensor, "c c"], Float[Tensor, "c d"]]:
+        """For the products' weights: the root of their penalised Gram matrix, and their products with the targets."""
+        products = self._without_additive(_products(self.inputs, tables))
+        gram = products.T @ products / len(products) + penalty * torch.eye(products.shape[1]).to(products)
+        return torch.linalg.cholesky(gram), products.T @ self.left / len(products)

@@ -106,28 +106,6 @@ def probe_accuracy(probe: Probe, embeddings: Float[Tensor, "n d"], labels: Bool[
     return float(probe.hits(embeddings, labels).mean())
 
 
-@dataclass(frozen=True, eq=False)
-class Probes:
-    """One probe per concept, over its values, and one over all objects."""
-
-    concepts: tuple[Probe, ...]
-    objects: Probe
-
-    def concept_hits(self, scenes: EmbeddedScenes) -> Bool[np.ndarray, "n C"]:
-        """Per concept, whether the scene's values all score above the others."""
-        labels = concept_labels(scenes)
-        return np.stack([p.hits(scenes.embeddings, ys) for p, ys in zip(self.concepts, labels, strict=True)], axis=1)
-
-    def object_hits(self, scenes: EmbeddedScenes) -> Bool[np.ndarray, "n"]:
-        """Whether the scene's objects all score above all other objects."""
-        return self.objects.hits(scenes.embeddings, object_labels(scenes))
-
-    @property
-    def gradient(self) -> float:
-        """The largest gradient left in any of them."""
-        return max(probe.gradient for probe in (*self.concepts, self.objects))
-
-
 def concept_labels(scenes: EmbeddedScenes) -> list[Bool[np.ndarray, "n _"]]:
     """For each concept [n, V_k]: the values that a scene's objects have."""
     return [present(scenes.values[:, :, k], size) for k, size in enumerate(scenes.space.sizes)]
@@ -136,13 +114,6 @@ def concept_labels(scenes: EmbeddedScenes) -> list[Bool[np.ndarray, "n _"]]:
 def object_labels(scenes: EmbeddedScenes) -> Bool[np.ndarray, "n _"]:
     """[n, |O|]: the objects of a scene."""
     return present(scenes.objects, scenes.space.num_objects)
-
-
-def fit_probes(scenes: EmbeddedScenes, split: SceneSplit) -> Probes:
-    """Concept probes and the object probe of these scenes, the parts of `split` checked for shared object sets."""
-    split.check(scenes)
-    concepts = tuple(fit_probe(scenes.embeddings, labels, split=split) for labels in concept_labels(scenes))
-    return Probes(concepts, fit_probe(scenes.embeddings, object_labels(scenes), split=split))
 
 
 def fit_probe(

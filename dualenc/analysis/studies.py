@@ -76,6 +76,36 @@ class MultiplicativeOptions(StudyOptions):
     restarts: int = field(3, "fits of each product probe, of which validation scenes choose one", minimum=1)
 
 
+@dataclass
+class CapacityOptions(StudyOptions):
+    """Options of `capacity`."""
+
+    count: int = field(2, "objects in the scenes that are studied", minimum=1)
+    normalized: bool = field(True, "whether embeddings are brought to length one")
+    object_probe: bool = field(True, "also read objects by a linear probe, which takes longest")
+    coverages: list[float] = field([0.1, 0.3, 0.5, 0.7, 0.9], "shares of the objects that are fitted", above=0, below=1)
+    draws: int = field(3, "draws of the objects that are fitted, at each coverage", minimum=1)
+    fit_scenes: int = field(4096, "most scenes that an approximator is fitted to", minimum=2)
+    widths: list[int] = field([64, 256, 1024], "widths of the MLPs", minimum=1)
+    steps: int = field(4000, "full-batch steps of an MLP", minimum=1)
+    lr: float = field(1e-2, "first learning rate of an MLP; falls to 0 by a cosine", above=0)
+    forest: bool = field(True, "also a random forest (extra [analysis])")
+    boosting: bool = field(False, "also XGBoost (extra [analysis])")
+    trees: int = field(100, "trees of the forest, or rounds of boosting", minimum=1)
+    workers: int | None = field(None, "processes on a CPU; null: one for each core", minimum=1)
+
+
+@dataclass
+class LayersOptions(StudyOptions):
+    """Options of `probes`."""
+
+    num_scenes: int = field(1024, "most scenes of each split, or texts", minimum=10)
+    count: int = field(2, "objects in the scenes that are studied", minimum=1)
+    positions: Literal["all", "pooled"] = field("all", "each position too, or the mean over them and the end alone")
+    object_probe: bool = field(True, "also read objects by a linear probe, which takes longest")
+    workers: int | None = field(None, "processes; null: one for each core", minimum=1)
+
+
 @dataclass(frozen=True)
 class Study:
     """function: "module:name" in this package; takes: `scenes`, or `target` for what needs the tower itself; about:
@@ -117,5 +147,19 @@ STUDIES = {
         "multiplicative:multiplicative",
         MultiplicativeOptions,
         "are scenes sums of concept vectors, or of their products too? Needs a run with held-out objects, or coverage",
+        figures="curves:multiplicative",
+    ),
+    "capacity": Study(
+        "capacity:capacity",
+        CapacityOptions,
+        "how well do small functions of the concept ids predict embeddings of scenes of new objects?",
+        figures="curves:capacity",
+    ),
+    "probes": Study(
+        "layers:layers",
+        LayersOptions,
+        "which concepts and objects can be read at which layer and position of the scene tower?",
+        takes="target",
+        figures="curves:layers",
     ),
 }

@@ -11,12 +11,12 @@ from dualenc.analysis.probes import (
     SceneSplit,
     concept_labels,
     fit_probe,
-    fit_probes,
     object_labels,
     object_sets,
     probe_accuracy,
     scene_split,
 )
+from dualenc.analysis.reading import fit_readers, readings
 from dualenc.errors import InputError
 
 
@@ -41,7 +41,7 @@ def test_overlapping_probe_scenes_are_caught():
     half = scenes.num_scenes // 2  # the copies are the test scenes: other rows, same objects
     leak = SceneSplit(np.arange(half), np.arange(0), np.arange(half, 2 * half))
     with pytest.raises(ValueError, match="object sets are both in train and test"):
-        fit_probes(scenes, leak)
+        fit_readers(scenes, leak, objects=False)
 
 
 def test_too_few_object_sets_are_refused():
@@ -72,8 +72,9 @@ def test_reads_concepts_and_objects_where_they_are_and_not_where_they_are_not():
         scenes = scenes_of(structure, ordered=False)
         split = scene_split(scenes, 0)
         no_shared_value = (scenes.values[:, 0] != scenes.values[:, 1]).all(1)  # a shared one tells the objects
-        probes, test = fit_probes(scenes, split), scenes.take(split.test[no_shared_value[split.test]])
-        accuracy[structure] = (probes.concept_hits(test).mean(), probes.object_hits(test).mean())
+        probes, _ = fit_readers(scenes, split, objects=True)
+        row = readings(probes, scenes.take(split.test[no_shared_value[split.test]]), seed=0)
+        accuracy[structure] = (row["probe_concepts"], row["probe_objects"])
     assert min(accuracy["per_object"]) > 0.95
     assert accuracy["additive"][0] > 0.99
     assert accuracy["additive"][1] < 1 / 6  # a bag of values

@@ -1,0 +1,64 @@
+"""The correlation of probe fit and recognition: figures by hand, ties, and real run folders as they are read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr, spearmanr
+
+from dualenc.analysis.correlation import correlate, main, points_of
+from dualenc.errors import InputError
+from dualenc.files import read_json, write_json
+
+
+def test_equals_scipy_with_ties():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 5, 30).astype(float)
+    y = x + rng.normal(size=30).round()
+    found = correlate(x, y)
+    assert found["pearson"] == pytest.approx(pearsonr(x, y).statistic)
+    assert found["spearman"] == pytest.approx(spearmanr(x, y).statistic)
+    for name in ("pearson", "spearman"):
+        low, high = found[f"{name}_interval"]
+        assert low < found[name] < high
+    assert found == correlate(x, y)
+
+
+def test_a_constant_has_no_correlation():
+    found = correlate(np.arange(5.0), np.ones(5))
+    assert found["pearson"] is found["spearman"] is found["pearson_interval"] is None
+
+
+def run(folder: Path, fit: float, recognition: float | None) -> Path:
+    (folder / "analysis").mkdir(parents=True)
+    rows = [
+        {"probe": probe, "rank": rank, "r2_validation": chosen, "r2_heldout": r2}
+        for probe, rank, chosen, r2 in (
+            ("additive", None, 0.5, 1 - fit),
+            ("global", 2, 0.9, fit),
+            ("global", 4, 0.8, 5.0),  # better on held-out objects, but validation does not choose it
+        )
+    ]
+    write_json(folder / "analysis" / "multiplicative.json", {"result": {"tables": {"Probes": rows}}})
+    write_json(folder / "summary.json", {"metrics": {"ood/object_recognition": recognition}})
+    return folder
+
+
+def test_many_runs_make_one_table_and_one_figure(tmp_path: Path):
+    runs = [run(tmp_path / str(i), fit, fit**2) for i, fit in enumerate((0.1, 0.3, 0.5, 0.9))]
+    assert main([*map(str, runs), str(tmp_path / "out")]) == 0
+    tables = read_json(tmp_path / "out" / "correlation.json")["tables"]
+    found = {row["probe"]: row["spearman"] for row in tables["Correlations"]}
+    assert found == {"additive": pytest.approx(-1), "global": pytest.approx(1)}
+    assert {point["rank"] for point in tables["Runs"]} == {None, 2}
+    assert all((tmp_path / "out" / f"probe_fit.{kind}").stat().st_size > 1000 for kind in ("png", "pdf"))
+
+
+def test_what_is_missing_is_named(tmp_path: Path):
+    with pytest.raises(InputError, match=r"dualenc\.analyze multiplicative"):
+        points_of(tmp_path / "nothing")
+    with pytest.raises(InputError, match="no ood/object_recognition"):
+        points_of(run(tmp_path / "a", 0.5, None))
+    with pytest.raises(InputError, match="1 runs are too few"):
+        main([str(run(tmp_path / "b", 0.5, 0.5)), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
