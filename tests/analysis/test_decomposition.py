@@ -88,6 +88,13 @@ def test_true_embeddings_stand_beside_their_reconstructions(tmp_path) -> None:
     write_json(tmp_path / "result.json", found("additive"))  # plain values
 
 
+def test_the_same_scenes_and_seed_give_the_same_numbers() -> None:
+    options = replace(OPTIONS, object_probe=False, num_queries=20)
+    scenes = (scenes_of("per_object", sizes=(3, 3), dim=8),)
+    assert decomposition(scenes, options) == decomposition(scenes, options)
+    assert decomposition(scenes, options) != decomposition(scenes, replace(options, seed=1))
+
+
 def test_folds_share_no_objects_with_what_they_reconstruct_nor_with_probes() -> None:
     scenes = scenes_of("random", sizes=(4, 4), dim=4, copies=2)
     split = scene_split(scenes, 0)
