@@ -112,8 +112,8 @@ def transition(done: list[RunState], axis: str) -> "Drawing":
                     axes.plot(*_columns(means(points)), line, color=color, label=f"{group} {name}".strip())
                     if line == "-":
                         axes.plot(*_columns(points), "o", color=color, markersize=4, alpha=0.7)
-                        spread = intervals(points)
-                        axes.vlines(list(spread), *zip(*spread.values()), color=color, linewidth=1)
+                        if spread := intervals(points):
+                            axes.vlines(list(spread), *zip(*spread.values()), color=color, linewidth=1)
             axes.set_title(f"ood: {title}", loc="left", fontsize=10.5)
             axes.set_xlabel(axis)
             axes.set_ylim(top=1.04)

@@ -51,7 +51,8 @@ class State(StrEnum):
 @dataclass(frozen=True)
 class RunState:
     """A run as it stands. `folder` is where it lies (perhaps under another run.name), `progress` the share of its
-    training that is done, `seconds` what a finished run took, `error` the last lines of a failed one."""
+    training that is done, `seconds` what a finished run took, `projected` what a running one will take at the speed so
+    far, `error` the last lines of a failed one."""
 
     run: PlannedRun
     state: State
@@ -59,6 +60,7 @@ class RunState:
     metrics: dict[str, float | None] = field(default_factory=dict)
     progress: float = 0.0
     seconds: float | None = None
+    projected: float | None = None
     error: list[str] = field(default_factory=list)
 
 
@@ -106,10 +108,13 @@ def look_in(folder: Path, run: PlannedRun, *, log: Path | None) -> RunState:
         return RunState(run, State.FAILED, folder, error=[str(error)])
     if summary:
         metrics = {key: summary["metrics"].get(key) for key in METRICS}
-        return RunState(run, State.DONE, folder, metrics, 1.0, seconds_of(folder, run.max_samples))
-    progress = newest(folder / "metrics.jsonl", ["samples"]).get("samples", 0) / run.max_samples
+        seconds = _seconds(folder, "summary.json", run.max_samples, run)
+        return RunState(run, State.DONE, folder, metrics, 1.0, seconds)
+    samples = newest(folder / "metrics.jsonl", ["samples"]).get("samples", 0)
+    progress = samples / run.max_samples
     if is_claimed(folder / "claim") or (log and is_locked(log)):
-        return RunState(run, State.RUNNING, folder, progress=progress)
+        projected = _seconds(folder, "metrics.jsonl", samples, run)
+        return RunState(run, State.RUNNING, folder, progress=progress, projected=projected)
     if log and (said := last_failure(log)):
         return RunState(run, State.FAILED, folder, progress=progress, error=said)
     return RunState(run, State.WAITING, folder, progress=progress)
@@ -172,28 +177,29 @@ def last_failure(log: Path) -> list[str]:
     return said or [lines[-1].removeprefix(MARK)]
 
 
-def seconds_of(folder: Path, max_samples: int) -> float | None:
-    """What a finished run took from the start of its training to its summary.
+def _seconds(folder: Path, written: str, samples: int, run: PlannedRun) -> float | None:
+    """What all samples of a run take, from the start of its newest part to when `written`, at `samples`, was written.
 
-    Only starts are noted in segments.jsonl, so for a run in several parts the last part's speed stands for all; None
+    Only starts are noted in segments.jsonl, so for a run in several parts the newest one's speed stands for all; None
     where there is nothing to tell from.
     """
     try:
-        last = read_lines(folder / "segments.jsonl", ("start_samples", "time"))[-1]
-        began = datetime.strptime(last["time"], "%Y-%m-%dT%H:%M:%S%z").timestamp()
-        seconds = (folder / "summary.json").stat().st_mtime - began
+        part = read_lines(folder / "segments.jsonl", ("start_samples", "time"))[-1]
+        began = datetime.strptime(part["time"], "%Y-%m-%dT%H:%M:%S%z").timestamp()
+        seconds = (folder / written).stat().st_mtime - began
     except (IndexError, ValueError, OSError):
         return None
-    left = max_samples - last["start_samples"]
-    return seconds * max_samples / left if left > 0 and seconds > 0 else None
+    done = samples - part["start_samples"]
+    return seconds * run.max_samples / done if done > 0 and seconds > 0 else None
 
 
 def remaining(states: list[RunState]) -> dict[int, float]:
-    """Index -> estimated seconds of what is left of each unfinished run; empty while no run of the sweep is done.
+    """Index -> estimated seconds of what is left of each unfinished run; empty while no run of the sweep has begun.
 
-    Every sample is taken to cost what it cost in the finished runs on average.
+    Every sample is taken to cost what it cost in the finished runs on average; before there are any, in those that run.
     """
     done = [(state.seconds, state.run.max_samples) for state in states if state.seconds]
+    done = done or [(state.projected, state.run.max_samples) for state in states if state.projected]
     if not done:
         return {}
     per_sample = sum(seconds for seconds, _ in done) / sum(samples for _, samples in done)

@@ -43,7 +43,7 @@ def totals(states: list[RunState], left: dict[int, float]) -> str:
     if left:
         parts.append(f"about {duration(sum(left.values()))} of one process left")
     elif counts[State.DONE] < len(states):
-        parts.append("no estimate before one run is done")
+        parts.append("no estimate before a run has begun")
     return "; ".join(parts)
 
 
