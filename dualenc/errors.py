@@ -64,5 +64,6 @@ def one_line(error: BaseException) -> str:
     """The message of `error` on a single line; for an `OSError`, with the path and what would help."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}; check the path, its permissions and the free space, then run the same command"
+        help = "check the path, its permissions and the free space and inodes (df, df -i, quota)"
+        return f"{where}{error.strerror}; {help}, then run the same command"
     return " ".join(str(error).split())
