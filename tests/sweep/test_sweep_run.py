@@ -81,6 +81,7 @@ def wait_for(condition, process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.timeout(900)  # five processes that import torch, one after the other
 def test_a_sweep_survives_failures_signals_and_kills(plan_of, tmp_path: Path) -> None:
     """One run fails and is named, the other goes on. A signal goes on to it and it saves. The same command continues;
     when it is killed the training stays, and the next command waits for that one and trains nothing twice."""
