@@ -70,7 +70,6 @@ def read_run(path: Path) -> Run:
     if not summary and not rows:
         raise InputError(f"{path}: no metrics yet; train first with python -m dualenc.fit CONFIG")
     name, _, identity = path.resolve().name.rpartition("-")
-    examples = path / "examples"
     return Run(
         path=path,
         name=str(summary.get("name", name or identity)),
@@ -79,11 +78,16 @@ def read_run(path: Path) -> Run:
         rows=rows,
         summary=summary,
         segments=read_lines(path / "segments.jsonl"),
-        examples={s: found for s in SPLITS if (found := read_optional(examples / f"{s}.json", []))},
+        examples=read_examples(path),
         confusion=read_optional(path / "confusion" / "confusion.json", {}),
         embeddings=read_optional(path / "embeddings.json", {}),
         analyses={file.stem: read_optional(file, {}) for file in sorted((path / "analysis").glob("*.json"))},
     )
+
+
+def read_examples(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Split -> worst-bound scenes of the run in the folder `path`."""
+    return {s: found for s in SPLITS if (found := read_optional(path / "examples" / f"{s}.json", []))}
 
 
 def run_folders(given: Sequence[Path]) -> list[Path]:

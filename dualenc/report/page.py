@@ -9,7 +9,7 @@ import yaml
 
 from dualenc.report import figures as draw
 from dualenc.report import html
-from dualenc.report.folder import SPLITS, Run, measured_splits
+from dualenc.report.folder import Run, measured_splits
 from dualenc.report.html import text
 from dualenc.report.results import DASH, EDITS, edit_names, format_count, format_number, opposite_kinds, tabulated
 from dualenc.report.wording import SPLIT_MEANING, verdict
@@ -41,7 +41,7 @@ def run_page(run: Run) -> tuple[str, list[draw.Drawing]]:
         "Embeddings": _embeddings(run.metrics) + html.figures(embeddings),
         "Coverage": _coverage(run.metrics) + html.figures(coverage),
         "Analysis": _analyses(run),
-        "Worst-bound scenes": _examples(run),
+        "Worst-bound scenes": examples_of(run.path, run.examples, shown=EXAMPLES_SHOWN),
         "Training": html.figures(training),
         "Reproduce": _origins(run),
         "All numbers": _all_numbers(run),
@@ -278,12 +278,12 @@ def _analyses(run: Run) -> str:
     return "".join(parts)
 
 
-def _examples(run: Run) -> str:
+def examples_of(folder: Path, examples: Mapping[str, Sequence[Mapping[str, Any]]], *, shown: int) -> str:
+    """Cards of the first scenes of each split of the run in `folder`."""
     groups = []
-    for split in SPLITS:
-        cards = "".join(_card(run.path, scene) for scene in run.examples.get(split, [])[:EXAMPLES_SHOWN])
-        if cards:
-            groups.append(f"<h3>{text(split)}</h3><div class='cards'>{cards}</div>")
+    for split, scenes in examples.items():
+        cards = "".join(_card(folder, scene) for scene in scenes[:shown])
+        groups.append(f"<h3>{text(split)}</h3><div class='cards'>{cards}</div>")
     return "".join(groups)
 
 

@@ -40,10 +40,10 @@ SCENE = {
 }
 
 
-def make_sweep(folder: Path, axes: str = AXES) -> Plan:
-    """The plan of a sweep file `simulated.yaml` in `folder`, which has to be the working directory."""
-    (folder / "simulated.yaml").write_text(BASE + axes)
-    return make_plan(read_sweep(Path("simulated.yaml")))
+def make_sweep(folder: Path, axes: str = AXES, *, name: str = "simulated") -> Plan:
+    """The plan of a sweep file `NAME.yaml` in `folder`, which has to be the working directory."""
+    (folder / f"{name}.yaml").write_text(BASE + axes)
+    return make_plan(read_sweep(Path(f"{name}.yaml")))
 
 
 def write_run(run: PlannedRun, *, lines: int = 4, of: int = 4, probes: bool = False) -> list[dict[str, Any]]:
