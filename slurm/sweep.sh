@@ -4,12 +4,12 @@
 #SBATCH --signal=B:USR1@120
 # All runs of a sweep: first its datasets, then the runs as an array of jobs, then the report.
 #
-#   bash slurm/sweep.sh [--dry-run] SWEEP [max_tasks=64] [packed=1]      on a login node: submits, with what cluster.env says
-#   sbatch slurm/sweep.sh SWEEP [max_tasks=64] [packed=1]                the same from inside a job; where sbatch is refused
-#                                                                there, that job runs the whole sweep by itself
+#   bash slurm/sweep.sh [--dry-run] SWEEP [max_tasks=64] [packed=1]     on a login node
+#   sbatch slurm/sweep.sh SWEEP [max_tasks=64] [packed=1]               the same from inside a job; where sbatch is
+#                                                                       refused there, that job does it all by itself
 #
-# Task t of the array runs the runs t, t + max_tasks, t + 2 max_tasks and so on, so however many runs there are, there are
-# max_tasks tasks at most; packed=K trains K models at a time in a task. The same command again submits only what is
+# Task t of the array trains the runs t, t + max_tasks, t + 2 max_tasks and so on: however many runs there are, there are
+# max_tasks tasks at most. packed=K trains K models at a time in a task. The same command again submits only what is
 # neither done nor on its way. --dry-run prints the exact sbatch lines. LEAD seconds before the time limit, and when a
 # task is preempted, its training saves and the task goes back into the queue.
 #

@@ -4,12 +4,14 @@
 #SBATCH --signal=B:USR1@120
 # One training over all tasks of a job: python -m dualenc.fit, started by srun where there are several.
 #
-#   slurm/train.sh [--dry-run] CONFIG [key=value ...]                     submits itself, with what cluster.env says
+#   bash slurm/train.sh [--dry-run] CONFIG [key=value ...]                on a login node, with TRAIN_OPTIONS
 #   sbatch --nodes=2 --ntasks-per-node=4 slurm/train.sh CONFIG [key=value ...]
 #
-# trainer.devices and trainer.nodes are the tasks of the job. The same command continues an interrupted run. LEAD seconds
-# before the time limit, and when the job is preempted, the training saves and goes back into the queue. Settings come
-# from slurm/cluster.env (see slurm/cluster.env.example) or the environment. Exit code 2: bad input, nothing is submitted.
+# trainer.devices and trainer.nodes are the tasks of the job: leave them out. LEAD seconds before the time limit, and when
+# the job is preempted, the training saves and goes back into the queue; the same command continues it, too.
+#
+# Settings come from slurm/cluster.env (see slurm/cluster.env.example) or the environment. Exit code 0: submitted, or done;
+# 2: bad input.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -47,7 +49,8 @@ if $dry_run; then
     echo
     exit 0
 fi
-command -v sbatch >/dev/null || fail "sbatch is not there; run this on a login node of a Slurm cluster, or with --dry-run"
+command -v sbatch >/dev/null ||
+    fail "sbatch is not there; run this on a login node of a Slurm cluster, or with --dry-run"
 mkdir -p "$logs"
 job=$("${command[@]}") || exit 2
 echo "submitted: job ${job%%;*}; output in $logs/train-${job%%;*}.out" >&2
