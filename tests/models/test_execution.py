@@ -81,7 +81,7 @@ def test_checkpointing_computes_blocks_twice_and_gives_the_same_gradients() -> N
 
     for module in model.modules():
         if isinstance(module, Block):
-            module.register_forward_pre_hook(count)
+            module.mlp_norm.register_forward_pre_hook(count)  # a last block that is only read is not called as a whole
     found = []
     for enabled in (False, True):
         model.set_activation_checkpointing(enabled)
