@@ -18,7 +18,13 @@ MAY_IMPORT = {
     "models": set(),
     "metrics": set(),
     "config": {"scenes"},
-    "report": set(),
+    "report": {"sweep"},
+    "sweep": {"command", "config", "data", "report", "run"},
+    "dashboard": {"command", "config", "report", "sweep"},
+    "analysis": {
+        *("build", "command", "data", "evaluation", "hardware", "loading"),
+        *("metrics", "models", "reopen", "report", "scenes"),
+    },
 }
 """Room -> the other rooms of `dualenc` it may import, besides BASE and itself."""
 
