@@ -35,7 +35,7 @@ def capacity(result: Mapping[str, Any]) -> list[Drawing]:
             axes.set(xlabel="coverage of the fitted objects", ylabel=label)
             axes.set_ylim(max(min(0.0, *(row[key] for row in rows)), -1) - 0.02, 1.02)
             axes.legend(fontsize=8)
-        drawings.append(as_drawing(f"capacity_{key}", label, figure))
+        drawings.append(as_drawing(key, label, figure))
     return drawings
 
 
@@ -52,9 +52,7 @@ def multiplicative(result: Mapping[str, Any]) -> list[Drawing]:
         axes.set(xlabel="rank of the products", ylabel=_LABELS["r2_heldout"])
         axes.set_ylim(max(min(0.0, lowest), -1) - 0.02, 1.02)
         axes.legend(fontsize=8)
-    return [
-        as_drawing("multiplicative", "additive and multiplicative probes, R\u00b2 on scenes of new objects", figure)
-    ]
+    return [as_drawing("by_rank", "additive and multiplicative probes, R\u00b2 on scenes of new objects", figure)]
 
 
 def layers(result: Mapping[str, Any]) -> list[Drawing]:
