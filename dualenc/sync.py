@@ -1,44 +1,82 @@
 """Brings a run folder to Weights & Biases: an offline run made from it, the upload of that, and live logging.
 
-    python -m dualenc.sync RUN [RUN...] [project=NAME]      # needs network and `wandb login`
+    python -m dualenc.sync RUN|FOLDER [...] [project=NAME]
+    python -m dualenc.sync SWEEP [project=NAME]
+
+Needs network and `wandb login`. SWEEP is the YAML file of a sweep, FOLDER one that holds run folders. RUN/wandb/
+uploaded.json notes the last sample that has been uploaded: the same command sends what has come since, and nothing
+twice. A failed upload is tried again a few times. A run of a sweep has the sweep's name as its group and its axis
+values as tags.
 
 The run folder is the only truth. With `logging.wandb: offline` no wandb process runs while training; `export_offline`
 writes one offline run at the end from `config.yaml`, `metrics.jsonl`, `summary.json` and `examples/`. Its id is the
-run's hash, its x-axis `samples`. An interrupted and resumed training thus gives one gapless run, where two offline
-segments with one id would restart their steps at 0.
+run's hash, its x-axis `samples`, its step the training step: an interrupted and resumed training gives one gapless run.
 """
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dualenc.configs import WANDB_PROJECT
 from dualenc.errors import InputError, one_line, run_cli
-from dualenc.files import Claim, fsync_folder
-from dualenc.report.folder import Run, read_run
+from dualenc.files import Claim, fsync_folder, write_json
+from dualenc.report.folder import Run, read_optional, read_run, run_folders
 
 if TYPE_CHECKING:
     import wandb
 
 PROJECT = "dualenc"
-USAGE = "python -m dualenc.sync RUN [RUN...] [project=NAME]"
+USAGE = "python -m dualenc.sync SWEEP, or RUN|FOLDER [...], and [project=NAME]"
+UPLOADED = "wandb/uploaded.json"
+RETRY_SECONDS = (5.0, 20.0, 60.0)  # between attempts to upload
+_LONGEST_TAG = 64  # that wandb takes
 EXAMPLE_COLUMNS = ("split", "index", "picture", "caption_preferred", "caption_true", "score_preferred", "score_true")
 # The child starts with this: a process of its own keeps wandb's service, hooks and environment out of the training.
 _CHILD = """
 from pathlib import Path
 from dualenc.errors import run_cli
 from dualenc.sync import write_run
-run_cli(lambda folders: write_run(*map(Path, folders)))
+import json
+run_cli(lambda given: write_run(Path(given[0]), Path(given[1]), **json.loads(given[2])))
 """
 
 
-def export_offline(run_dir: Path) -> Path:
+@dataclass(frozen=True)
+class Membership:
+    """The sweep a run belongs to, and the values of its axes there."""
+
+    sweep: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tags(self) -> list[str]:
+        """`key=value` for each axis, as wandb takes them."""
+        from dualenc.sweep.spec import as_text
+
+        return [f"{key}={as_text(value)}"[:_LONGEST_TAG] for key, value in self.values.items()]
+
+
+def membership(run_dir: Path) -> Membership | None:
+    """The sweep that lists the run, of those whose results lie beside it; the first by name where several do."""
+    identity = run_dir.resolve().name.rpartition("-")[2]
+    for path in sorted(run_dir.resolve().parent.glob("sweeps/*/sweep.json")):
+        listed = read_optional(path, {})
+        for run in listed.get("runs", []):
+            if run.get("hash") == identity:
+                return Membership(listed["name"], run["values"])
+    return None
+
+
+def export_offline(run_dir: Path, sweep: Membership | None = None, *, after: int = -1) -> Path:
     """Writes `RUN/wandb/offline-run-DATE-HASH` from the run folder and returns it; an earlier export is replaced.
 
     The new run is written aside and renamed, after the old one is gone: whatever kills this, never do two offline runs
@@ -46,6 +84,8 @@ def export_offline(run_dir: Path) -> Path:
     nothing is sent. Pictures lie in `RUN/wandb/artifacts-*`, to which the run refers by absolute path; after moving
     the run folder, export again (the upload always does). `InputError` where the folder holds no metrics or
     wandb fails.
+
+    sweep: None = looked up beside the run; after: only what was logged after so many samples.
     """
     run_dir = Path(run_dir).resolve()
     run = read_run(run_dir)
@@ -56,7 +96,7 @@ def export_offline(run_dir: Path) -> Path:
         staging = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
         artifacts = Path(tempfile.mkdtemp(prefix="artifacts-", dir=folder))
         try:
-            _run_child(run_dir, staging, artifacts)
+            _run_child(run_dir, staging, artifacts, sweep or membership(run_dir), after)
             [written] = (staging / "wandb").glob(f"offline-run-*-{run.hash}")
             for file in written.rglob("*"):
                 _fsync(file)
@@ -72,25 +112,45 @@ def export_offline(run_dir: Path) -> Path:
     return final
 
 
-def upload(run_dir: Path, *, project: str | None = None) -> None:
-    """Exports the run afresh and sends it with `wandb sync`. `InputError` where that fails (not logged in, no network).
+def upload(run_dir: Path, *, project: str | None = None, sweep: Membership | None = None) -> bool:
+    """Sends what the run has logged since the last upload with `wandb sync`; False where there is nothing new.
 
-    project: None = the configuration's `logging.project`.
+    project: None = the configuration's `logging.project`; sweep: None = looked up beside the run. `InputError` where it
+    fails again and again (not logged in, no network).
 
     Needs network and the credentials of `wandb login`; everything wandb reads from the environment applies.
     """
-    offline = export_offline(run_dir)
+    run = read_run(run_dir)
+    target = project or run.config.get("logging", {}).get("project", PROJECT)
+    now = {"project": target, "samples": run.samples, "finished": bool(run.summary)}
+    before = read_optional(run_dir / UPLOADED, {})
+    if before == now:
+        return False
+    after = before["samples"] if before.get("project") == target else -1
+    offline = export_offline(run_dir, sweep, after=after)
     command = [sys.executable, "-m", "wandb", "sync", "--yes", str(offline)]
-    command += ["--project", project] if project else []
-    if subprocess.run(command, cwd=run_dir, check=False).returncode != 0:  # its own log goes to RUN/wandb
-        raise InputError(f"{offline}: wandb sync failed; log in with wandb login and see that its server is reachable")
+    _send(command + (["--project", project] if project else []), run_dir, offline)
+    write_json(run_dir / UPLOADED, now)
+    if after >= 0:
+        export_offline(run_dir, sweep)  # the folder holds a whole one again
+    return True
+
+
+def _send(command: Sequence[str], run_dir: Path, offline: Path) -> None:
+    for seconds in (*RETRY_SECONDS, None):
+        if subprocess.run(command, cwd=run_dir, check=False).returncode == 0:  # its own log goes to RUN/wandb
+            return
+        if seconds is not None:
+            print(f"{offline}: wandb sync failed; trying again in {seconds:.0f} s", file=sys.stderr)
+            time.sleep(seconds)
+    raise InputError(f"{offline}: wandb sync failed; log in with wandb login and see that its server is reachable")
 
 
 class LiveWandb:
     """Logging to wandb while training, for `logging.wandb: online` only; the run folder is written all the same.
 
-    A resumed training continues the run of the same id. Lines that were logged after the last checkpoint are logged
-    again with the same `samples`, so they lie on top of each other. Media are kept in the run folder.
+    A resumed training continues the run of the same id. Lines that were logged after the last checkpoint come again
+    with a step that wandb has seen, so it leaves them out. Media are kept in the run folder.
     """
 
     def __init__(
@@ -105,11 +165,12 @@ class LiveWandb:
         self.run_dir = Path(run_dir).resolve()
         for kind in ("DATA", "CACHE"):
             os.environ.setdefault(f"WANDB_{kind}_DIR", str(self.run_dir / "wandb"))
+        # Group and tags come from the environment (WANDB_RUN_GROUP, WANDB_TAGS), where whoever runs a sweep sets them.
         self._run = _start(self.run_dir, config, run_id=run_id, name=self.run_dir.name, project=project, mode=mode)
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """One line as it stands in `metrics.jsonl`, with its `samples`; nulls are left out."""
-        self._run.log(_without_nulls(metrics))
+        self._run.log(_without_nulls(metrics), step=metrics.get("step"))
 
     def log_examples(self) -> None:
         """The table of the worst-bound scenes, as it stands in the run folder."""
@@ -122,22 +183,31 @@ class LiveWandb:
         _finish(self._run, summary)
 
 
-def write_run(run_dir: Path, folder: Path) -> None:
+def write_run(run_dir: Path, folder: Path, *, sweep: Mapping[str, Any] | None, after: int) -> None:
     """Writes the offline run of `run_dir` into `folder/wandb`. Called in a process of its own by `export_offline`."""
     run = read_run(run_dir)
-    facts = {key: run.summary[key] for key in ("dataset", "num_parameters", "command") if key in run.summary}
+    member = Membership(**sweep) if sweep else None
+    facts: dict[str, Any] = {
+        key: run.summary[key] for key in ("dataset", "num_parameters", "command") if key in run.summary
+    }
+    if run.segments:
+        facts["segment"] = run.segments[-1]
     live = _start(
         folder,
-        {**run.config, "run_folder": {"hash": run.hash, **facts}},
+        {**run.config, "run_folder": {"hash": run.hash, **facts}, **({"sweep": sweep} if sweep else {})},
         run_id=run.hash,
         name=run_dir.name,
         project=run.config.get("logging", {}).get("project", PROJECT),
         mode="offline",
+        group=member.sweep if member else None,
+        tags=member.tags if member else None,
     )
     for row in run.rows:
-        live.log(_without_nulls(row))
+        if row["samples"] > after:
+            live.log(_without_nulls(row), step=row["step"])
     if run.examples:
-        live.log({"samples": run.samples, "examples": _examples_table(run)})
+        newest = max((row["step"] for row in run.rows), default=0)
+        live.log({"samples": run.samples, "examples": _examples_table(run)}, step=newest + 1)
     _finish(live, run.metrics)
 
 
@@ -149,6 +219,8 @@ def _start(
     name: str,
     project: str,
     mode: Literal["online", "offline"],
+    group: str | None = None,
+    tags: Sequence[str] | None = None,
 ) -> "wandb.Run":
     import wandb
 
@@ -171,6 +243,8 @@ def _start(
             dir=folder,
             config=dict(config),
             mode=mode,
+            group=group,
+            tags=tags,
             resume="allow",
             reinit="finish_previous",
             settings=settings,
@@ -209,12 +283,13 @@ def _without_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None}
 
 
-def _run_child(run_dir: Path, staging: Path, artifacts: Path) -> None:
+def _run_child(run_dir: Path, staging: Path, artifacts: Path, sweep: Membership | None, after: int) -> None:
     """Runs `write_run` with none of the user's wandb variables, and with wandb's folders inside the run folder."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     folders = {"DATA": artifacts, "CACHE": staging / "cache", "CONFIG": staging / "config"}
     environment |= {f"WANDB_{kind}_DIR": str(folder) for kind, folder in folders.items()}
-    command = [sys.executable, "-c", _CHILD, str(run_dir), str(staging)]
+    told = json.dumps({"sweep": asdict(sweep) if sweep else None, "after": after})
+    command = [sys.executable, "-c", _CHILD, str(run_dir), str(staging), told]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1].removeprefix("error: ")
@@ -235,21 +310,40 @@ def _remove(folders: Any) -> None:
 def main(argv: list[str]) -> None:
     """Exports and uploads the runs named in `argv`."""
     if set(argv) & {"-h", "--help"}:
-        print(f"usage: {USAGE}\nneeds network and the credentials of wandb login")
+        print(__doc__)
         return
     projects = [argument.removeprefix("project=") for argument in argv if argument.startswith("project=")]
-    runs = [Path(argument) for argument in argv if not argument.startswith("project=")]
-    if not runs or len(projects) > 1:
-        raise InputError(f"{'project: is given twice' if runs else 'RUN: it is missing'}; usage: {USAGE}")
+    names = [argument for argument in argv if not argument.startswith("project=")]
+    if not names or len(projects) > 1:
+        raise InputError(f"{'project: is given twice' if names else 'RUN: it is missing'}; usage: {USAGE}")
     for project in projects:
         if not re.fullmatch(WANDB_PROJECT, project):
             raise InputError(
                 f"project: {project!r} is no project name; wandb takes at most 128 characters, no / \\ # ? % :"
             )
+    runs = _named(names)
     for run_dir in runs:
         read_run(run_dir)
-    for run_dir in runs:
-        upload(run_dir, project=projects[0] if projects else None)
+    for run_dir, sweep in runs.items():
+        sent = upload(run_dir, project=projects[0] if projects else None, sweep=sweep)
+        print(f"{run_dir}: {'uploaded' if sent else 'nothing new since the last upload'}")
+
+
+def _named(names: Sequence[str]) -> dict[Path, Membership | None]:
+    """The run folders, each with its sweep where one was named."""
+    sweeps = [name for name in names if Path(name).suffix in (".yaml", ".yml")]
+    if not sweeps:
+        return dict.fromkeys(run_folders([Path(name) for name in names]))
+    if len(names) > 1:
+        raise InputError(f"SWEEP: {sweeps[0]} has to stand alone; usage: {USAGE}")
+    from dualenc.sweep import make_plan, read_sweep
+    from dualenc.sweep.state import look_at_all
+
+    plan = make_plan(read_sweep(sweeps[0]))
+    states = [state for state in look_at_all(plan) if state.folder and state.progress]
+    if not states:
+        raise InputError(f"{sweeps[0]}: no run has logged anything yet")
+    return {state.folder: Membership(plan.sweep.name, state.run.point) for state in states if state.folder}
 
 
 if __name__ == "__main__":

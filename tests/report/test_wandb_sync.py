@@ -16,7 +16,7 @@ from wandb.proto import wandb_internal_pb2
 
 from dualenc.configs import WANDB_PROJECT
 from dualenc.errors import InputError
-from dualenc.sync import LiveWandb, export_offline, main, upload
+from dualenc.sync import UPLOADED, LiveWandb, Membership, _send, export_offline, main, membership, upload
 
 BLOCK = 32_768
 HEADER = 7  # of the file as of every record part
@@ -46,19 +46,21 @@ def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
 def read_back(folder: Path) -> dict:
     """History lines, summary, config, metric definitions, id and artifact files of an offline run."""
     [path] = folder.glob("*.wandb")
-    found: dict = {"history": [], "summary": {}, "config": {}, "defined": {}, "files": {}}
+    found: dict = {"history": [], "steps": [], "summary": {}, "config": {}, "defined": {}, "files": {}}
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "history":
             items = record.history.item
             line = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
             found["history"].append({key: value for key, value in line.items() if not key.startswith("_")})
+            found["steps"].append(line.get("_step", record.history.step.num))
         elif kind == "summary":
             found["summary"] |= {
                 i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in record.summary.update
             }
         elif kind == "run":
             found["id"], found["group"], found["project"] = record.run.run_id, record.run.run_group, record.run.project
+            found["tags"] = list(record.run.tags)
             found["config"] |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
         elif kind == "metric":
             found["defined"][record.metric.name or record.metric.glob_name] = record.metric.step_metric
@@ -86,8 +88,12 @@ def offline(run) -> Path:
 def test_offline_run_holds_every_metric_line(run, offline):
     found = read_back(offline)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    expected = [{key: value for key, value in line.items() if value is not None} for line in lines]
-    assert found["history"][:-1] == expected
+    expected: dict[int, dict] = {}  # lines of one training step are one step of wandb
+    for line in lines:
+        expected.setdefault(line["step"], {}).update({key: value for key, value in line.items() if value is not None})
+    assert found["history"][:-1] == list(expected.values())
+    assert found["steps"] == [*expected, lines[-1]["step"] + 1]
+    assert found["config"]["run_folder"]["segment"]["git_commit"] == "1a2b3c4"
     assert (found["id"], found["project"]) == ("4f1c09ab", "binding")
     assert found["defined"]["samples"] == ""
     assert found["defined"]["*"] == "samples"
@@ -174,25 +180,69 @@ def test_live_logging_writes_the_same_kind_of_run(tmp_path, monkeypatch):
     assert found["defined"]["*"] == "samples"
 
 
-def test_upload_sends_a_fresh_export_and_says_when_it_cannot(make_run, tmp_path, monkeypatch):
-    run = make_run(tmp_path, pictures=False, splits=[])
-    calls = []
+def append(run: Path, *samples: int) -> None:
+    with open(run / "metrics.jsonl", "a") as file:
+        file.writelines(f'{{"step": {i // 8}, "samples": {i}, "train/loss": {i / 8}}}\n' for i in samples)
+
+
+def test_an_upload_sends_what_is_new_and_nothing_twice(make_run, tmp_path, monkeypatch):
+    """The command is taken in place of a server: what it would send is read back, and the first attempt fails."""
+    run = make_run(tmp_path, pictures=False, splits=[], finished=False)
+    (run / "metrics.jsonl").write_text("")
+    append(run, 8, 16)
+    sent, commands = [], []
 
     def fake(command, **kwargs):
         if "sync" not in command:
             return real(command, **kwargs)
-        calls.append(command)
-        return subprocess.CompletedProcess(command, returncode=len(calls) - 1)
+        commands.append(command)
+        sent.append(read_back(Path(command[5])))
+        return subprocess.CompletedProcess(command, returncode=len(commands) == 1)
 
     real = subprocess.run
     monkeypatch.setattr("dualenc.sync.subprocess.run", fake)
-    upload(run, project="other")
+    monkeypatch.setattr("dualenc.sync.RETRY_SECONDS", (0.0,))
+    assert upload(run, project="other")
     [exported] = (run / "wandb").glob("offline-run-*")
-    assert calls[0][1:] == ["-m", "wandb", "sync", "--yes", str(exported), "--project", "other"]
-    monkeypatch.setattr("dualenc.sync.export_offline", lambda run_dir: exported)
+    assert commands == [[sys.executable, "-m", "wandb", "sync", "--yes", str(exported), "--project", "other"]] * 2
+    assert sent[0] == sent[1]
+    assert [line["samples"] for line in sent[1]["history"]] == [8, 16]
+    assert not upload(run, project="other")
+    assert len(commands) == 2
+
+    append(run, 24, 32)
+    assert upload(run, project="other")
+    assert [line["samples"] for line in sent[2]["history"]] == [24, 32]
+    assert sent[2]["steps"] == [3, 4]  # a continuation, not a run that begins again
+    [whole] = (run / "wandb").glob("offline-run-*")
+    assert [line["samples"] for line in read_back(whole)["history"]] == [8, 16, 24, 32]
+    assert upload(run)  # to the project of its config, which has seen nothing of it
+    assert [line["samples"] for line in sent[3]["history"]] == [8, 16, 24, 32]
+    assert "--project" not in commands[3]
+
+
+def test_an_upload_that_fails_again_and_again_is_one_line(make_run, tmp_path, monkeypatch):
+    run = make_run(tmp_path, pictures=False, splits=[], finished=False)
+    monkeypatch.setattr("dualenc.sync.RETRY_SECONDS", (0.0, 0.0))
     with pytest.raises(InputError, match="wandb login"):
-        upload(run)
-    assert calls[1][-1] == str(exported)  # no project given: the one in the export
+        _send([sys.executable, "-c", "import sys; sys.exit(1)"], run, run)
+    assert not (run / UPLOADED).exists()
+
+
+def test_runs_of_a_sweep_are_grouped_and_tagged(make_run, tmp_path):
+    run = make_run(tmp_path, pictures=False, splits=[], finished=False)
+    (run / "metrics.jsonl").write_text("")
+    append(run, 8)
+    results = tmp_path / "sweeps" / "some" / "sweep.json"
+    results.parent.mkdir(parents=True)
+    values = {"data.coverage": 0.5, "data.names": ["x" * 80]}
+    listed = [{"hash": "other", "values": {}}, {"hash": "4f1c09ab", "values": values}]
+    results.write_text(json.dumps({"name": "some", "runs": listed}))
+    assert membership(run) == Membership("some", values)
+    found = read_back(export_offline(run))
+    assert found["group"] == "some"
+    assert found["tags"] == ["data.coverage=0.5", f"data.names=[{'x' * 52}"]
+    assert found["config"]["sweep"] == {"sweep": "some", "values": values}
 
 
 BAD_PROJECTS = ("a/b", "a\\b", "a#b", "a?b", "a%b", "a:b", "", "x" * 129)
