@@ -80,9 +80,9 @@ def train(name: str, seed: int, runs: Path, more: Sequence[str]) -> dict[str, fl
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"{name}, seed {seed}: {done.stderr[-2000:]}")
-    summary = next(runs.glob(f"{slug(name)}-{seed}-*/summary.json"))
+    folder = Path(done.stdout.splitlines()[-1])  # what fit prints last
     print(f"{name}, seed {seed}: done", file=sys.stderr, flush=True)
-    return json.loads(summary.read_text())["metrics"]
+    return json.loads((ROOT / folder / "summary.json").read_text())["metrics"]
 
 
 def slug(name: str) -> str:

@@ -129,7 +129,7 @@ class ModelConfig:
     scene: SceneTowerConfig = field(SceneTowerConfig, "scene tower")
     query: QueryTowerConfig = field(QueryTowerConfig, "query tower")
     initial_logit_scale: float | None = field(
-        None, "1 / temperature at the start; null is 10 with siglip alone, else 1 / 0.07", above=0, maximum=100
+        None, "1 / temperature at the start; null is 10 with siglip but no infonce, else 1 / 0.07", above=0, maximum=100
     )
     initial_logit_bias: float | None = field(
         None, "learned offset of the logits at the start; null is -10 where siglip is used, else there is none"
@@ -433,7 +433,10 @@ def _check(config: Config) -> None:
     _check_losses(config)
     assert model.initial_logit_scale is not None
     if model.initial_logit_scale > model.max_logit_scale:
-        raise InputError("model.initial_logit_scale: above model.max_logit_scale; lower it")
+        raise InputError(
+            f"model.initial_logit_scale: {model.initial_logit_scale:.4g} is above model.max_logit_scale="
+            f"{model.max_logit_scale:g}; give a lower one, or raise the other"
+        )
     if data.kind == "symbolic" and data.symbolic.collision_rate:
         check_batch_holds_pairs(config.trainer.batch_size)
     world = config.trainer.devices * config.trainer.nodes
@@ -461,6 +464,8 @@ def _check_losses(config: Config) -> None:
                 f"loss.{name}.k: {getattr(loss, name).k} singular values and the one after them do not exist; use at "
                 f"most {most}, one below the smaller of trainer.batch_size and model.output_dim"
             )
+    if "svd" in used and not (loss.svd.alpha or loss.svd.beta or loss.svd.effective_rank):
+        raise InputError("loss.svd: alpha, beta and effective_rank are all 0; give one of them, or weight: 0")
     if "siglip" not in used and config.model.initial_logit_bias is not None:
         raise InputError("model.initial_logit_bias: only siglip reads it; set loss.siglip.weight or leave it out")
     if "hard_negatives" in used and not config.data.edits:
@@ -502,12 +507,27 @@ def notes(config: Config) -> list[str]:
             "warning: loss.recognition.negatives=all shows held-out objects as negatives while training: results on "
             "ood are not those of a clean split"
         )
-    if not {"infonce", "siglip", "recognition", "uniformity"} & used.keys():
+    columns = "hard_negatives" in used and config.loss.hard_negatives.form == "columns"
+    if not columns and not {"infonce", "siglip", "recognition", "uniformity"} & used.keys():
         lines.append(f"warning: nothing in {', '.join(used)} keeps the towers from collapsing to one point")
     if "cka" in used and config.loss.cka.kernel == "linear" and config.loss.cka.sigma != CKAConfig().sigma:
         lines.append(
             "note: loss.cka.sigma has no effect with loss.cka.kernel=linear; it is the width of the RBF kernel"
         )
+    if columns and "infonce" in used and config.loss.infonce.edits:
+        lines.append("note: loss.infonce with edits and loss.hard_negatives with form=columns are the same loss, twice")
+    lines += [
+        f"note: loss.{name}.{key} has no effect: loss.{name}.weight is 0"
+        for name in LOSS_NAMES
+        if name not in used
+        for key in _changed(getattr(config.loss, name))
+    ]
+    if data.edits_per_scene != DataConfig().edits_per_scene and not data.edits:
+        lines.append("note: data.edits_per_scene has no effect: data.edits is empty")
+    if data.kind == "shards" and data.symbolic != SymbolicConfig():
+        lines.append("note: data.symbolic has no effect with data.kind=shards")
+    if config.model.scene.kind == "symbolic" and config.model.scene.patch_size != SceneTowerConfig().patch_size:
+        lines.append("note: model.scene.patch_size has no effect with model.scene.kind=symbolic")
     lines += [
         f"note: model.query.{name} has no effect with model.query.kind={config.model.query.kind}"
         for name in _unread(config.model)
@@ -525,6 +545,12 @@ def notes(config: Config) -> list[str]:
     if config.loss.targets == "diagonal" and not {"infonce", "siglip", "hard_negatives"} & used.keys():
         lines.append("note: loss.targets has no effect: no loss in use reads pairs")
     return lines
+
+
+def _changed(block: Any) -> list[str]:
+    """The options of a loss's block that differ from their defaults."""
+    given, plain = configs.plain_dict(block), configs.plain_dict(type(block)())
+    return [key for key in given if key != "weight" and given[key] != plain[key]]
 
 
 def _unread(model: ModelConfig) -> list[str]:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dualenc.data import TrainBatch
+from dualenc.errors import InputError
 from dualenc.models import DualEncoder
 
 
@@ -30,6 +31,14 @@ def not_finite(model: DualEncoder, batch: TrainBatch) -> str:
     if names := _by_part(gradients):
         found.append(f"gradients of {names}")
     return ", ".join(found)
+
+
+def diverged(samples: int, batch_size: int, where: str) -> InputError:
+    """The refusal to go on after `samples` samples, where something in the model is not finite after a step."""
+    return InputError(
+        f"the training diverged at step {samples // batch_size} (after {samples} samples); not finite: {where}; the "
+        "checkpoint before is kept; lower optim.lr and train anew"
+    )
 
 
 def weights_not_finite(model: nn.Module) -> str:

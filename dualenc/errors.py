@@ -15,6 +15,10 @@ class InputError(ValueError):
     """Something the user gave is wrong. The message is one line that names the key, file or word and the fix."""
 
 
+class NotFinite(ValueError):
+    """A measurement met NaN or Inf: the model diverged, or an input is broken."""
+
+
 class ProcessLost(Exception):
     """A process that this one cannot do without has died, for whatever reason; the same command continues."""
 

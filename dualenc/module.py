@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dualenc.config import LossConfig, OptimConfig, loss_terms
 from dualenc.data import TrainBatch
-from dualenc.divergence import not_finite, weights_not_finite
+from dualenc.divergence import diverged, not_finite, weights_not_finite
 from dualenc.errors import InputError
 from dualenc.losses import LossInputs, Report, total_loss
 from dualenc.losses.collectives import all_reduce_max
@@ -88,10 +88,17 @@ class DualEncoderModule(pl.LightningModule):
             return
         names = [name for name, value in numbers.items() if not torch.isfinite(value)]
         where = not_finite(self.model, batch) or ", ".join(names) or "a number of another process"
+        if self.samples:
+            said, help = "diverged", "the last checkpoint is kept; lower optim.lr and train anew"
+        else:
+            said, help = (
+                "cannot start",
+                "no weight has changed yet, so the cause is the objective: look at loss.*",
+            )
         raise InputError(
-            f"the training diverged at step {self.samples // self.batch_size + 1} (after {self.samples} samples): loss "
+            f"the training {said} at step {self.samples // self.batch_size + 1} (after {self.samples} samples): loss "
             f"{numbers['loss'].item():g}, gradient norm {numbers['grad_norm'].item():g}; not finite: {where}; the step "
-            "changed no weight and the last checkpoint is kept; lower optim.lr and train anew"
+            f"changed no weight; {help}"
         )
 
     def _forward_backward(self, batch: TrainBatch) -> tuple[Float[Tensor, ""], Report]:
@@ -139,15 +146,16 @@ class DualEncoderModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the clock. InputError where a weight is not finite: such a checkpoint must not replace a good one."""
         if names := weights_not_finite(self.model):
-            raise InputError(
-                f"the training diverged at step {self.samples // self.batch_size} (after {self.samples} samples): "
-                f"weights of {names} are not finite; the checkpoint before is kept; lower optim.lr and train anew"
-            )
+            raise diverged(self.samples, self.batch_size, f"weights of {names}")
         checkpoint["samples"] = self.samples
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the clock."""
         self.samples = checkpoint["samples"]
+
+
+ANY_TOKEN = 4
+"""A token id that every vocabulary has."""
 
 
 class BatchObjective:
@@ -167,7 +175,9 @@ class BatchObjective:
         self.scenes: Tensor = batch.scenes
         self.rows: Int[Tensor, " n"] | None = None
         self.scene_rows: Int[Tensor, " b"] | None = None
-        if share_identical:
+        if not len(self.texts):  # a process may have no share in few queries, but DDP waits for its query tower
+            self.texts, self.rows = self.texts.new_full((1, 1), ANY_TOKEN), self.texts.new_zeros(0)
+        elif share_identical:
             self.texts, self.rows = torch.unique(self.texts, dim=0, return_inverse=True)
         if share_identical and self.scenes.ndim == 2:  # pictures are hardly ever the same
             self.scenes, self.scene_rows = torch.unique(self.scenes, dim=0, return_inverse=True)
@@ -193,6 +203,7 @@ class BatchObjective:
             extra=extra,
             extra_targets=batch.extra_targets if exact else None,
             extra_owner=batch.extra_owner,
+            edited_kind=batch.edited_kind,
             undecided=batch.undecided if exact else None,
             extra_undecided=batch.extra_undecided if exact else None,
             concepts=None if batch.concept_queries is None else concepts,

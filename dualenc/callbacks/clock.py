@@ -4,6 +4,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from dualenc.divergence import diverged, not_finite
+from dualenc.errors import NotFinite
 from dualenc.module import DualEncoderModule
 
 
@@ -19,7 +21,11 @@ class StepCallback(pl.Callback):
     ) -> None:
         """Passes on to `after_step`."""
         assert isinstance(pl_module, DualEncoderModule)
-        self.after_step(trainer, pl_module, outputs, batch)
+        try:
+            self.after_step(trainer, pl_module, outputs, batch)
+        except NotFinite as error:
+            where = not_finite(pl_module.model, batch) or str(error)
+            raise diverged(pl_module.samples, pl_module.batch_size, where) from None
 
     def after_step(self, trainer: pl.Trainer, module: DualEncoderModule, outputs: Any, batch: Any) -> None:
         """What the callback does once `module.samples` counts this step; `outputs` are the step's numbers."""

@@ -18,6 +18,8 @@ class TrainBatch(NamedTuple):
     position: samples before this batch; indices int64 [b], sample numbers; scenes uint8 [b, H, W, 3] or int64 [b, T];
     queries int64 [b, T]; targets bool [b, B]; extra int64 [k, T], edits and then paraphrases, of which extra_owner
     int64 [k] says of which of my scenes each was made; extra_targets bool [b, world * k_max];
+    edited_kind bool [b]: which of my scenes' own queries are of the kind that edits change: captions, or objects where
+    the query tower reads tokens; None for all;
     undecided, extra_undecided: of the shapes of the targets, which pairs are neither true nor false (a relation inside
     its margin) and no part of a loss; None, in all processes, where the data states no relations;
     objects int64 [B, m] of the global batch; collisions, edits: how many scenes of the global batch have their swap
@@ -44,6 +46,7 @@ class TrainBatch(NamedTuple):
     collisions: int
     edits: int
     crc32: int
+    edited_kind: Array | None = None
     undecided: Said | None = None
     extra_undecided: Said | None = None
     concept_queries: Array | None = None

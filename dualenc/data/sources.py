@@ -41,6 +41,7 @@ from dualenc.scenes import (
 )
 
 EVAL_SPLITS = SPLITS[1:]
+CAPTION, OBJECT, CONCEPT = 0, 1, 2  # kinds of queries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,16 +104,16 @@ class _Queries:
         values = scenes.values[np.arange(n), slot]
         forms = np.full((n, 1, 1 + self.space.num_concepts), ANY, dtype=np.int32)
         forms[:, 0, 0] = EXISTS
-        only = (kind == 2)[:, None] & (np.arange(self.space.num_concepts) != concept[:, None])
+        only = (kind == CONCEPT)[:, None] & (np.arange(self.space.num_concepts) != concept[:, None])
         forms[:, 0, 1:] = np.where(only, ANY, values)
         pooled = values[np.arange(n), concept] + self.space.offsets[concept]
         return kind, objects, pooled, forms
 
     def tokens(self, kind: np.ndarray, objects: np.ndarray, pooled: np.ndarray, captions: np.ndarray) -> np.ndarray:
         """int64 [n, T]: the drawn queries' tokens; captions [n, T'] are used where kind is 0."""
-        about_objects = self._coder.objects(objects[kind == 1]) if np.any(kind == 1) else captions[:0]
-        about_values = self._concepts[pooled[kind == 2]]
-        stacked = pad_to_common_length([captions[kind == 0], about_objects, about_values])
+        about_objects = self._coder.objects(objects[kind == OBJECT]) if np.any(kind == OBJECT) else captions[:0]
+        about_values = self._concepts[pooled[kind == CONCEPT]]
+        stacked = pad_to_common_length([captions[kind == CAPTION], about_objects, about_values])
         tokens = np.empty_like(stacked)
         tokens[np.argsort(kind, kind="stable")] = stacked
         return trimmed(tokens)
@@ -196,11 +197,12 @@ class ShardSource:
         kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
         captions, caption_forms = self._captions(table, rows, position)
         forms = _padded_forms(query_forms, table.forms.shape[1])
-        forms[kind == 0] = caption_forms[kind == 0]
+        forms[kind == CAPTION] = caption_forms[kind == CAPTION]
         own = _share(len(rows), rank, world)
         extra = self._extra(table, rows.reshape(world, -1), rank)
         return {
             "queries": self._queries.tokens(kind[own], objects[own], pooled[own], captions[own].astype(np.int64)),
+            "edited_kind": kind[own] == (CAPTION if self.words else OBJECT),
             **_said(forms, extra, scenes[own], relational=self.relational),
         }
 
@@ -325,12 +327,13 @@ class SymbolicSource:
         """The fields of a `TrainBatch` that hold a query of each scene, the extra texts, and what is said of both."""
         kind, objects, pooled, query_forms = self._queries.draw(scenes, position)
         forms = _padded_forms(query_forms, self.max_objects)
-        forms[kind == 0] = self.grammar.object_forms(scenes.objects[kind == 0])
+        forms[kind == CAPTION] = self.grammar.object_forms(scenes.objects[kind == CAPTION])
         own = _share(len(scenes), rank, world)
         extra = self._extra(scenes, position, rank, world)
         captions = self._captions(scenes.objects[own]) if self.words else np.zeros((len(kind[own]), 1), dtype=np.int64)
         return {
             "queries": self._queries.tokens(kind[own], objects[own], pooled[own], captions),
+            "edited_kind": kind[own] == (CAPTION if self.words else OBJECT),
             **_said(forms, extra, scenes[own], relational=False),
         }
 

@@ -25,14 +25,18 @@ def hard_negatives_loss(
 ) -> tuple[Float[Tensor, ""], Report]:
     """A scene's texts are its own query, which is true, and the extra texts made of it, true or false by the targets.
 
+    A query of another kind than the edits (``edited_kind`` of the inputs) is no text of its scene in the two forms
+    without columns: "something red" and a full caption differ in length, which alone would answer.
+
     ``columns``: :func:`dualenc.losses.info_nce`, where every extra text is a column of every scene of the global batch.
 
     ``cross_entropy``: each scene over its own texts alone, against the uniform distribution over the true ones, in
     nats. ``margin``: max(0, margin - c + f) of the cosine f of each false text and c of the *worst* true one, so that a
     scene costs nothing only if every true text leads every false one by the margin; the mean over its false texts.
 
-    The last two leave out undecided texts, are means over the scenes of the global batch that have a false text (0
-    where there are none), and report ``correct``: the share of these whose true texts all score above the false ones.
+    The last two leave out undecided texts, are means over the scenes of the global batch that have a true and a false
+    text (0 where there are none), and report ``correct``: the share of these whose true texts all score above the false
+    ones.
 
     Exact at any world size, see :mod:`dualenc.losses.collectives`; computed in float32 or float64. ValueError for extra
     texts without owners.
@@ -55,14 +59,16 @@ def hard_negatives_loss(
 def _hinges(
     cosines: Float[Tensor, "b n"], true: Bool[Tensor, "b n"], false: Bool[Tensor, "b n"], margin: float
 ) -> tuple[Float[Tensor, " b"], Bool[Tensor, " b"]]:
-    """The mean hinge of each row over its false texts, 0 where there are none; whether there are any."""
-    hinges = (margin - _worst(cosines, true)[:, None] + cosines).clamp(min=0).masked_fill(~false, 0)
-    num_false = false.sum(1)
-    return hinges.sum(1) / num_false.clamp(min=1), num_false > 0
+    """The mean hinge of each row over its false texts, 0 for a row without true or without false ones; whether it has
+    both."""
+    counts = true.any(1) & false.any(1)
+    worst = _worst(cosines, true).masked_fill(~counts, 0)
+    hinges = (margin - worst[:, None] + cosines).clamp(min=0).masked_fill(~false | ~counts[:, None], 0)
+    return hinges.sum(1) / false.sum(1).clamp(min=1), counts
 
 
 def _worst(cosines: Float[Tensor, "b n"], true: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:
-    """The least cosine of each row's true texts; every row has one."""
+    """The least cosine of each row's true texts, infinite where it has none."""
     return cosines.masked_fill(~true, torch.inf).amin(1)
 
 
@@ -85,7 +91,7 @@ def _own_texts(
     texts = torch.cat([query[:, None], query.new_zeros(len(scene), shape[1] - 1, query.shape[1])], dim=1)
     cosines = torch.einsum("bd,bnd->bn", scene, texts.index_put((owner, place), extra))
     is_true, is_false = torch.zeros(2, *shape, dtype=torch.bool, device=scene.device)
-    is_true[:, 0] = True
+    is_true[:, 0] = True if inputs.edited_kind is None else inputs.edited_kind
     is_true[owner, place] = true & ~undecided
     is_false[owner, place] = ~true & ~undecided
     return cosines, is_true, is_false

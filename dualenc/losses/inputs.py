@@ -21,8 +21,10 @@ class LossInputs:
     targets [b, b * world]: which query, columns in rank order, is true of my scenes; None is the diagonal. extra
     [k, d]: further text columns of this rank, k may differ; extra_targets [b, world * max k]: which are true of my
     scenes, rank r's in columns r * max k onwards; None is none. extra_owner [k]: my scene that each of my extra texts
-    was made from. undecided, extra_undecided: of the shapes of the targets, pairs that are neither true nor false and
-    no part of a loss; None is none.
+    was made from. edited_kind [b]: which of my scenes' own queries are of the kind that edits change (a caption, or an
+    object for a tower of tokens), so that the two differ in what was edited alone; None is all. undecided,
+    extra_undecided: of the shapes of the targets, pairs that are neither true nor false and no part of a loss; None is
+    none.
 
     concepts, objects [q, d]: this rank's share of the step's concept and object queries, q may differ; concept_targets,
     object_targets [b, world * max q]: which occur in my scenes, laid out like extra_targets.
@@ -40,6 +42,7 @@ class LossInputs:
     extra: Float[Tensor, "k d"] | None = None
     extra_targets: Bool[Tensor, "b extra_columns"] | Judge | None = None
     extra_owner: Int[Tensor, " k"] | None = None
+    edited_kind: Bool[Tensor, " b"] | None = None
     undecided: Bool[Tensor, "b columns"] | Judge | None = None
     extra_undecided: Bool[Tensor, "b extra_columns"] | Judge | None = None
     concepts: Float[Tensor, "num_concepts d"] | None = None

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float64, Int, Real
 from torch import Tensor
 
+from dualenc.errors import NotFinite
+
 
 def recognition(
     scores: Real[Tensor, "n c"] | Real[np.ndarray, "n c"],
@@ -30,7 +32,7 @@ def recognition(
     if not scores.is_floating_point():
         scores = scores.double()
     if not torch.isfinite(scores).all():
-        raise ValueError("scores hold NaN or Inf: the model diverged or an input is broken")
+        raise NotFinite("scores hold NaN or Inf: the model diverged or an input is broken")
     if not labels.any(dim=1).all():
         row = int((~labels.any(dim=1)).nonzero()[0])
         raise ValueError(f"row {row} has no positives: recognition is undefined without one")

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dualenc.errors import NotFinite
+
 
 def caption_versus_edit(
     caption_scores: Float[Tensor, "n"],
@@ -21,7 +23,7 @@ def caption_versus_edit(
     share is None where its count is 0. `_chance` is 0.5, `_candidates` 2. NaN or Inf raises ValueError.
     """
     if not torch.isfinite(torch.stack([caption_scores[exists], edit_scores[exists]])).all():
-        raise ValueError("scores hold NaN or Inf: the model diverged or an input is broken")
+        raise NotFinite("scores hold NaN or Inf: the model diverged or an input is broken")
     name = f"caption_vs_{operator}"
     above = caption_scores > edit_scores
     report: dict[str, float | None] = {f"{name}_chance": 0.5, f"{name}_candidates": 2.0}

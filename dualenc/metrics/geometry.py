@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dualenc.errors import NotFinite
+
 _ROWS = 512  # rows of a pair matrix computed at once
 
 BIN_EDGES = torch.linspace(-1, 1, 41, dtype=torch.float64)
@@ -25,7 +27,7 @@ def geometry_report(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> dict[st
     Raises ValueError for NaN or Inf, or fewer than two rows.
     """
     if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
-        raise ValueError("embeddings hold NaN or Inf: the model has diverged")
+        raise NotFinite("embeddings hold NaN or Inf: the model has diverged")
     if len(x) < 2:
         raise ValueError(f"uniformity needs at least two rows, got {len(x)}")
     x, y = x.double(), y.double()

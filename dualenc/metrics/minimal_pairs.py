@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dualenc.errors import NotFinite
+
 _CHANCE = {"text": 1 / 4, "picture": 1 / 4, "group": 1 / 6}
 
 
@@ -18,7 +20,7 @@ def minimal_pairs(scores: Float[Tensor, "n 2 2"], *, kind: str, exists: Bool[Ten
     """
     scores = scores[exists]
     if not torch.isfinite(scores).all():
-        raise ValueError("scores hold NaN or Inf: the model diverged or an input is broken")
+        raise NotFinite("scores hold NaN or Inf: the model diverged or an input is broken")
     own = scores.diagonal(dim1=1, dim2=2)
     text = (own > scores.flip(2).diagonal(dim1=1, dim2=2)).all(dim=1)
     picture = (own > scores.flip(1).diagonal(dim1=1, dim2=2)).all(dim=1)

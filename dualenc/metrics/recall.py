@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from dualenc.errors import NotFinite
+
 _CELLS = 2**22  # score cells handled at once: keeps temporaries small beside the matrix itself
 
 
@@ -57,7 +59,7 @@ def _ranks(
         rows = slice(start, start + step)
         s, t = scores[rows], true[rows]
         if not torch.isfinite(s).all():
-            raise ValueError("scores hold NaN or Inf: the model diverged or an input is broken")
+            raise NotFinite("scores hold NaN or Inf: the model diverged or an input is broken")
         best_true = s.masked_fill(~t, -math.inf).amax(dim=1, keepdim=True)
         ranks[rows] = ((s >= best_true) & false[rows]).sum(dim=1).cpu().numpy()
     return ranks, true.sum(dim=1).cpu().numpy(), false.sum(dim=1).cpu().numpy()

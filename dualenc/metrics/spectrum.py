@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dualenc.errors import NotFinite
+
 COLLAPSED = 1e-3
 """Variance (of unit rows about their mean, at most 1) below which a tower is taken to map everything to one point."""
 
@@ -15,7 +17,7 @@ def spectra(x: Float[Tensor, "n d"], y: Float[Tensor, "n d"]) -> dict[str, Float
     Raises ValueError for NaN or Inf, or fewer than two rows.
     """
     if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
-        raise ValueError("embeddings hold NaN or Inf: the model has diverged")
+        raise NotFinite("embeddings hold NaN or Inf: the model has diverged")
     if len(x) < 2:
         raise ValueError(f"a spectrum needs at least two rows, got {len(x)}")
     n = len(x)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int8, Int64
 from torch import Tensor
 
+from dualenc.errors import NotFinite
 from dualenc.metrics.criterion import recognition_chance
 
 _ROWS, _COLUMNS = 1024, 4096  # one tile of scores: 16 MiB in float32
@@ -88,7 +89,7 @@ class _Pass:
             rows = slice(start, start + _ROWS)
             scores = self.scenes[rows] @ queries.T
             if not torch.isfinite(scores).all():
-                raise ValueError("scores hold NaN or Inf: the model diverged or an input is broken")
+                raise NotFinite("scores hold NaN or Inf: the model diverged or an input is broken")
             column = torch.searchsorted(ids, self.objects[rows]).clamp(max=len(ids) - 1)
             hit = ids[column] == self.objects[rows]
             self.positive[rows] = torch.where(hit, scores.gather(1, column), self.positive[rows])

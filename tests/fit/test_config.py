@@ -164,6 +164,10 @@ def test_a_preset_stands_behind_the_file_and_the_command_line(tmp_path: Path) ->
     [
         (["loss.infonce.weight=0", "loss.svd.weight=1", "data.edits=[]"], "nothing in svd keeps the towers"),
         (["loss.infonce.weight=0", "loss.siglip.weight=1", "loss.siglip.edits=false"], "data.edits has no effect"),
+        (["loss.svd.effective_rank=-1"], "loss.svd.effective_rank has no effect: loss.svd.weight is 0"),
+        (["data.edits=[]", "data.edits_per_scene=3"], "data.edits_per_scene has no effect"),
+        (["data.symbolic.num_values=7"], "data.symbolic has no effect"),
+        (["loss.hard_negatives.weight=1", "loss.hard_negatives.form=columns"], "the same loss, twice"),
         (["loss.cka.weight=1", "loss.cka.sigma=1"], "loss.cka.sigma has no effect"),
         (
             ["loss.hard_negatives.weight=1", "loss.hard_negatives.margin=0.5"],

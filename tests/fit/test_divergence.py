@@ -11,6 +11,20 @@ from dualenc.weights import newest_checkpoint
 ARGUMENTS = [*SYMBOLIC, "trainer.max_samples=320", "data.num_workers=0", "data.symbolic.num_samples=20"]
 
 
+def test_a_validation_that_meets_it_first_says_the_same(fit: Command, tmp_path: Path) -> None:
+    done = fit(*ARGUMENTS, "optim.lr=1e30", "optim.clip=0", "eval.every=32")
+    assert done.returncode == 2
+    assert done.stderr.count("error: the training diverged at step 1 (after 32 samples); not finite: embeddings") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_an_objective_that_is_infinite_from_the_start_is_named(fit: Command) -> None:
+    done = fit(*ARGUMENTS, "loss.infonce.weight=1e39")
+    assert done.returncode == 2
+    assert "cannot start at step 1 (after 0 samples)" in done.stderr
+    assert "look at loss.*" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("rate", "words", "samples"),
     [

@@ -1,5 +1,6 @@
 """Hard negatives over real gloo processes under DDP, against one process that loops over scenes and their texts."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -126,6 +127,45 @@ def test_the_margin_form_costs_nothing_only_where_every_true_text_leads_by_the_m
     assert loss(0.9, 0.8, 0.5) == 0
     torch.testing.assert_close(loss(0.9, 0.6, 0.5), torch.tensor(0.1))
     torch.testing.assert_close(loss(0.6, 0.9, 0.5), torch.tensor(0.1))
+
+
+@pytest.mark.parametrize("form", ["cross_entropy", "margin"])
+def test_a_query_of_another_kind_than_the_edits_is_no_text_of_its_scene(form):
+    scene, query, extra, scale = arguments()
+    inputs = replace(local_inputs(scene, query, extra, scale), edited_kind=torch.tensor([True, True, True, False]))
+    loss, report = hard_negatives_loss(inputs, form=form)
+    loss.backward()
+    assert torch.all(query.grad[3] == 0)
+    assert torch.any(scene.grad[3] != 0)  # scene 3 has a paraphrase beside its edits; scene 0 has edits alone
+    without = replace(inputs, edited_kind=torch.tensor([False, True, True, False]))
+    loss, report = hard_negatives_loss(without, form=form)
+    alone = hard_negatives_loss(
+        replace(
+            inputs,
+            scene=scene[3:],
+            query=extra[[3]],  # one of its two paraphrases
+            extra=extra[[0, 2]],
+            extra_targets=torch.tensor([[True, False]]),
+            extra_owner=torch.tensor([0, 0]),
+            edited_kind=None,
+        ),
+        form=form,
+    )
+    num_counted = 2  # scenes 2 and 3: no other has a true text and a false one
+    of_scene_2 = hard_negatives_loss(
+        replace(
+            inputs,
+            scene=scene[2:3],
+            query=query[2:3],
+            extra=extra[[4]],
+            extra_targets=torch.zeros(1, 1, dtype=torch.bool),
+            extra_owner=torch.tensor([0]),
+            edited_kind=None,
+        ),
+        form=form,
+    )
+    torch.testing.assert_close(loss, (alone[0] + of_scene_2[0]) / num_counted)
+    torch.testing.assert_close(report["correct"], (alone[1]["correct"] + of_scene_2[1]["correct"]) / num_counted)
 
 
 def test_extra_texts_need_owners():

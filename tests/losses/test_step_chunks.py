@@ -239,6 +239,15 @@ def test_every_loss_in_chunks_over_ranks(workers, loss):
     check_ranks(workers.run(train, config, torch.float64, world=WORLD), config, torch.float64)
 
 
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_ranks_without_a_share_in_few_queries_take_part(workers, chunks):
+    few = ["loss.recognition.num_concepts=2", "loss.recognition.num_objects=1", "loss.recognition.num_swaps=0"]
+    queries = "data.queries={captions: 0, objects: 0.6, concepts: 0.4}"
+    recognition = ["loss.infonce.weight=0", "loss.recognition.weight=1", *few]
+    config = make_config(*recognition, queries, f"trainer.chunks={chunks}")
+    check_ranks(workers.run(train, config, torch.float64, world=WORLD), config, torch.float64)
+
+
 @pytest.mark.parametrize("mistake", ["forgotten_parameters", "never_shared"])
 def test_a_mistake_in_the_last_replay_is_noticed_at_step_0(workers, mistake):
     config = make_config("trainer.chunks=3", "trainer.max_samples=32")
