@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "models": set(),
     "metrics": set(),
     "config": {"scenes"},
-    "report": {"sweep"},
+    "report": {"analysis", "sweep"},
     "sweep": {"command", "config", "data", "report", "run"},
     "dashboard": {"command", "config", "report", "sweep"},
     "analysis": {

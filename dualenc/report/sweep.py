@@ -1,12 +1,14 @@
 """The page of a sweep: transition, thresholds, probes against recognition, cost, failures, all runs with links."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from dualenc.analysis.correlation import LEAST_RUNS, Point, correlation, points_of
+from dualenc.analysis.curves import probe_fits
 from dualenc.report import figures as draw
 from dualenc.report import html
 from dualenc.report.folder import read_lines, read_optional
@@ -28,21 +30,12 @@ NOTES = {
     "can reach at best. Intervals resample the seeds, so they say how far another seed may lie off, not another scene.",
     "Thresholds": "Where each curve crosses the level (rho*): the mean over seeds where all of them cross.",
     "Probe fit": "Each run a point for each kind of probe, at the rank that its validation scenes prefer: how much of "
-    "the variance of embeddings of held-out objects the probe explains, against how well the run recognises them.",
+    "the variance of embeddings of held-out objects the probe explains, against how well the run recognises them. "
+    "Correlations over runs, with 95% intervals that resample runs; not made for fewer than four runs.",
     "Cost": "Of finished runs. A run that was interrupted counts as if it had gone on at the speed of its last part. "
     "Core hours: threads times processes; GPU hours: processes.",
     "Failures": "The last lines that each has said. The command that ran the sweep tries these runs again.",
 }
-
-
-@dataclass(frozen=True)
-class ProbeFit:
-    """How well a probe explains a run's embeddings of held-out objects."""
-
-    run: int
-    probe: str
-    rank: int | None
-    r2: float
 
 
 def sweep_page(
@@ -51,13 +44,14 @@ def sweep_page(
     """The HTML of a sweep, for a file in `folder`, and the pictures in it."""
     done = [state for state in states if state.state is State.DONE]
     axis = x_axis(plan.sweep.points)
-    fits = [fit for state in done for fit in probe_fits(state)]
+    points = _studied(done)
+    probes = correlation(points) if len({point.run for point in points}) >= LEAST_RUNS else None
     transitions = [transition(done, axis)] if done and axis else []
-    scatter = [probe_figure(fits, done)] if fits else []
+    scatter = probe_fits(probes) if probes else []
     sections = {
         "Transition": html.figures(transitions, large=True) + (_averages(done, axis) if axis else ""),
         "Thresholds": _thresholds(plan.folder / THRESHOLDS),
-        "Probe fit": html.figures(scatter) + _fits(fits, done),
+        "Probe fit": html.figures(scatter) + _probes(probes) if probes else "",
         "Cost": _cost(done),
         "Failures": _failures(plan, states, folder),
         "Runs": _runs(plan, states, folder),
@@ -137,43 +131,39 @@ def _curves(found: Mapping[str, Any]) -> str:
 # --- probes ----------------------------------------------------------------------------------------------
 
 
-def probe_fits(state: RunState) -> Iterator[ProbeFit]:
-    """Of each kind of probe the one whose rank validation prefers; none where the study has not been made."""
-    assert state.folder is not None
-    rows = read_optional(state.folder / PROBES, {}).get("result", {}).get("tables", {}).get("Probes", [])
-    for probe in dict.fromkeys(row["probe"] for row in rows):
-        ranks = [row for row in rows if row["probe"] == probe and row.get("r2_heldout") is not None]
-        if ranks:
-            best = max(ranks, key=lambda row: row["r2_validation"])
-            yield ProbeFit(state.run.index, probe, best["rank"], best["r2_heldout"])
+def _studied(done: Sequence[RunState]) -> list[Point]:
+    """The fits of the runs that have been studied, each under its run's number."""
+    return [
+        replace(point, run=str(state.run.index))
+        for state in done
+        if state.folder and (state.folder / PROBES).is_file() and state.metrics.get(RECOGNITION) is not None
+        for point in points_of(state.folder)
+    ]
 
 
-def probe_figure(fits: Sequence[ProbeFit], done: Sequence[RunState]) -> draw.Drawing:
-    """Recognition of held-out objects against the fit of each kind of probe."""
-    recognition = {state.run.index: state.metrics.get(RECOGNITION) for state in done}
-    with draw.new_figure() as (figure, axes):
-        for place, probe in enumerate(dict.fromkeys(fit.probe for fit in fits)):
-            points = [(fit.r2, recognition[fit.run]) for fit in fits if fit.probe == probe]
-            known = [(x, y) for x, y in points if y is not None]
-            axes.plot([x for x, _ in known], [y for _, y in known], _MARKERS[place % len(_MARKERS)], label=probe)
-        axes.set(ylim=(-0.02, 1.02), xlabel="held-out R\u00b2 of the probe", ylabel="ood object recognition")
-        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
-    return draw.as_drawing(
-        "probe_fit", "recognition of held-out objects against how well a probe explains them", figure
+def _probes(found: Mapping[str, Any]) -> str:
+    """How far the runs agree, and the numbers that the figure draws."""
+    tables = found["tables"]
+    agreement = [
+        [
+            text(row["probe"]),
+            str(row["runs"]),
+            *(number(row[c]) + _between(row[f"{c}_interval"]) for c in _KINDS),
+        ]
+        for row in tables["Correlations"]
+    ]
+    points = [
+        [point["run"], text(point["probe"]), str(point["rank"] or DASH), number(point["r2"]), number(point[_Y])]
+        for point in tables["Runs"]
+    ]
+    headings = ["run", "probe", "rank", "held-out R\u00b2", text(METRICS[RECOGNITION])]
+    return html.table(["probe", "runs", *_KINDS], agreement) + html.details(
+        "Numbers of the figure", html.table(headings, points)
     )
 
 
-_MARKERS = ("o", "s", "^", "D")
-
-
-def _fits(fits: Sequence[ProbeFit], done: Sequence[RunState]) -> str:
-    recognition = {state.run.index: state.metrics.get(RECOGNITION) for state in done}
-    rows = [
-        [str(fit.run), text(fit.probe), str(fit.rank or DASH), number(fit.r2), number(recognition[fit.run])]
-        for fit in fits
-    ]
-    headings = ["run", "probe", "rank", "held-out R\u00b2", text(METRICS[RECOGNITION])]
-    return html.details("Numbers of the figure", html.table(headings, rows))
+_KINDS = ("pearson", "spearman")
+_Y = "recognition"
 
 
 # --- cost, failures, runs --------------------------------------------------------------------------------
