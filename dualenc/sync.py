@@ -322,9 +322,11 @@ def main(argv: list[str]) -> None:
                 f"project: {project!r} is no project name; wandb takes at most 128 characters, no / \\ # ? % :"
             )
     runs = _named(names)
-    for run_dir in runs:
-        read_run(run_dir)
+    live = {run for run in runs if read_run(run).config.get("logging", {}).get("wandb") == "online"}
     for run_dir, sweep in runs.items():
+        if run_dir in live:  # sent again, its lines would stand there twice
+            print(f"{run_dir}: has been logged live")
+            continue
         sent = upload(run_dir, project=projects[0] if projects else None, sweep=sweep)
         print(f"{run_dir}: {'uploaded' if sent else 'nothing new since the last upload'}")
 

@@ -19,6 +19,7 @@ from typing import BinaryIO
 from dualenc.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK
 from dualenc.signals import SIGNALS
 from dualenc.sweep.plan import Plan, PlannedRun
+from dualenc.sweep.spec import as_text
 from dualenc.sweep.state import MARK, RunState, State, ended, log_path, look, now
 
 _POLL_SECONDS = 0.2
@@ -118,7 +119,7 @@ class Launcher:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=self.environment(slot),
+            env={**live_wandb(self.plan, run), **self.environment(slot)},
             start_new_session=True,  # a terminal's Ctrl-C reaches it once, from here
         )
         self.children.append(Child(run, process, log, slot))
@@ -162,6 +163,13 @@ class Launcher:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def live_wandb(plan: Plan, run: PlannedRun) -> dict[str, str]:
+    """What wandb reads where a training logs to it live: the sweep as group, axis values as tags, which hold no comma
+    and 64 characters at most."""
+    tags = [f"{key}={as_text(value)}"[:64] for key, value in run.point.items()]
+    return {"WANDB_RUN_GROUP": plan.sweep.name, "WANDB_TAGS": ",".join(tag for tag in tags if "," not in tag)}
 
 
 def locked_log(path: Path) -> BinaryIO | None:

@@ -168,6 +168,8 @@ def test_exporting_again_replaces_the_earlier_run_unless_it_fails(make_run, tmp_
 def test_live_logging_writes_the_same_kind_of_run(tmp_path, monkeypatch):
     for kind in ("DATA", "CACHE"):
         monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "wandb"))
+    monkeypatch.setenv("WANDB_RUN_GROUP", "some")
+    monkeypatch.setenv("WANDB_TAGS", "data.coverage=0.5,run.seed=3")
     live = LiveWandb(tmp_path, {"run": {"seed": 3}}, run_id="beef", mode="offline")
     live.log({"samples": 8, "train/loss": 2.5, "val/binding_gain": None})
     live.log({"samples": 16, "train/loss": 2.25})
@@ -176,6 +178,7 @@ def test_live_logging_writes_the_same_kind_of_run(tmp_path, monkeypatch):
     found = read_back(folder)
     assert found["history"] == [{"samples": 8, "train/loss": 2.5}, {"samples": 16, "train/loss": 2.25}]
     assert found["config"]["run"] == {"seed": 3}
+    assert (found["group"], found["tags"]) == ("some", ["data.coverage=0.5", "run.seed=3"])
     assert found["summary"]["val/binding_gain"] == 0.5
     assert found["defined"]["*"] == "samples"
 
@@ -243,6 +246,14 @@ def test_runs_of_a_sweep_are_grouped_and_tagged(make_run, tmp_path):
     assert found["group"] == "some"
     assert found["tags"] == ["data.coverage=0.5", f"data.names=[{'x' * 52}"]
     assert found["config"]["sweep"] == {"sweep": "some", "values": values}
+
+
+def test_a_run_that_was_logged_live_is_left_alone(make_run, tmp_path, capsys):
+    run = make_run(tmp_path, pictures=False, splits=[], finished=False)
+    (run / "config.yaml").write_text("logging: {wandb: online}\n")
+    main([str(run)])
+    assert capsys.readouterr().out == f"{run}: has been logged live\n"
+    assert not (run / "wandb").exists()
 
 
 BAD_PROJECTS = ("a/b", "a\\b", "a#b", "a?b", "a%b", "a:b", "", "x" * 129)
