@@ -125,7 +125,7 @@ def table(states: Sequence[RunState]) -> Table:
 def main(argv: list[str]) -> int:
     """Shows the table."""
     if set(argv) & {"-h", "--help"}:
-        print(__doc__)
+        print((__doc__ or "").strip())
         return EXIT_OK
     if not argv:
         raise InputError(f"RUN: it is missing; usage: {USAGE}")

@@ -310,7 +310,7 @@ def _remove(folders: Any) -> None:
 def main(argv: list[str]) -> None:
     """Exports and uploads the runs named in `argv`."""
     if set(argv) & {"-h", "--help"}:
-        print(__doc__)
+        print((__doc__ or "").strip())
         return
     projects = [argument.removeprefix("project=") for argument in argv if argument.startswith("project=")]
     names = [argument for argument in argv if not argument.startswith("project=")]

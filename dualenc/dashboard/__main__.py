@@ -19,14 +19,15 @@ from dualenc.sweep.state import look_at_all
 class Options:
     """Of the command."""
 
-    entity: str | None = field(None, "user or team on wandb; null: the default one of who is logged in")
+    entity: str | None = field(None, "user or team on wandb; null: the default one of who is logged in", identity=False)
     project: str | None = field(
         None,
         "project on wandb; null: the sweep's logging.project",
+        identity=False,
         pattern=WANDB_PROJECT,
         expected="at most 128 characters, no / \\ # ? % :",
     )
-    out: str | None = field(None, "the page of --offline; null: dashboard.html in the sweep's folder")
+    out: str | None = field(None, "the page of --offline; null: dashboard.html in the sweep's folder", identity=False)
 
 
 def main(argv: list[str]) -> int:

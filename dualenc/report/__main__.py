@@ -18,7 +18,7 @@ _LOOK_SECONDS = 2.0
 def main(argv: list[str]) -> None:
     """Writes the report and prints its path."""
     if set(argv) & {"-h", "--help"}:
-        print(report.__doc__)
+        print((report.__doc__ or "").strip())
         return
     outs = [argument.removeprefix("out=") for argument in argv if argument.startswith("out=")]
     names = [argument for argument in argv if not argument.startswith(("out=", "--"))]
