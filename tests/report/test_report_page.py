@@ -12,7 +12,7 @@ import pytest
 
 from dualenc.errors import InputError
 from dualenc.report import read_run, write_report
-from dualenc.report.__main__ import main
+from dualenc.report.__main__ import USAGE, main
 from dualenc.report.compare import config_differences, run_labels
 
 HEADLINE_KEYS = (
@@ -286,10 +286,7 @@ def test_command_line_says_no_in_one_line_and_prints_the_path_last(make_run, tmp
     assert bad.stderr.count("\n") == 1
     without = command(cwd=tmp_path)
     assert (without.returncode, without.stdout) == (2, "")
-    assert (
-        without.stderr
-        == "error: RUN: it is missing; usage: python -m dualenc.report RUN [RUN...] | --sweep SWEEP [--watch] [out=FILE]\n"
-    )
+    assert without.stderr == f"error: RUN: it is missing; usage: {USAGE}\n"
     run = make_run(tmp_path, finished=False, splits=[])
     good = command(run.name, cwd=tmp_path)
     assert good.returncode == 0
