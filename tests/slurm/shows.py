@@ -127,17 +127,20 @@ def time_limit(cluster: Cluster, site: Site, samples: int) -> None:
 
 def node(cluster: Cluster, site: Site) -> None:
     arguments = [*TRAINING, "run.name=node", "trainer.max_samples=8000"]
-    job = site.submit("--ntasks=1", "--nodelist=127.0.0.3", TRAIN, *arguments)
+    job = site.submit("--ntasks=1", TRAIN, *arguments)
     while position(site, "node") < 1600:
         time.sleep(0.2)
-    cluster.ask("scontrol", "update", "NodeName=127.0.0.3", "State=DOWN", "Reason=test")
+    first = cluster.job(job)["NodeList"]
+    for state in ("DRAIN", "DOWN"):  # drained, or it would be back in a second
+        cluster.ask("scontrol", "update", f"NodeName={first}", f"State={state}", "Reason=test")
     state = cluster.wait(job, PATIENCE)
     run = site.only_run("node")
     assert state == "COMPLETED", site.output(job)
     assert_gapless(run)
     assert len(starts(run)) == 2
     assert starts(run)[1] > 0
-    print(f"{state}, starts at {starts(run)}, Restarts={cluster.job(job)['Restarts']}")
+    nodes = f"{first}, then {cluster.job(job)['NodeList']}"
+    print(f"{state} on {nodes}, starts at {starts(run)}, Restarts={cluster.job(job)['Restarts']}")
 
 
 def bytes_(cluster: Cluster, site: Site) -> None:
