@@ -114,7 +114,7 @@ attempt() {
 requeue() {
     local state
     state=$(field_of_job JobState)
-    if [[ $state != RUNNING ]]; then
+    if [[ $state != RUNNING && $state != SIGNALING ]]; then
         echo "job $(job_id) is $state: it does not requeue itself" >&2
     elif ((${SLURM_RESTART_COUNT:-0} >= max_requeues)); then
         fail "MAX_REQUEUES: job $(job_id) has been requeued $max_requeues times; submit it again, which continues"

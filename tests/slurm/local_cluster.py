@@ -20,7 +20,7 @@ from pathlib import Path
 
 SBIN = "/usr/sbin:/sbin"
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "sinfo", "squeue")
-ACTIVE = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED"}
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY"}
 
 CONFIG = """
 ClusterName=test
@@ -87,7 +87,7 @@ class Cluster:
     def wait(self, number: str, seconds: float = 90) -> str:
         """The state in which a job, or the whole of an array, ended; several are joined by commas."""
         deadline = time.monotonic() + seconds
-        while (states := self.states(number)) & ACTIVE:
+        while (states := self.states(number)) - ENDED:
             assert time.monotonic() < deadline, f"job {number} is still {states}"
             time.sleep(0.2)
         return ",".join(sorted(states))
