@@ -88,7 +88,7 @@ def test_submitting_does_not_import_torch_and_costs_about_a_second(site: Site) -
     site.call(SWEEP, "--dry-run", sweep)
     after = os.times()
     spent = after.children_user + after.children_system - before.children_user - before.children_system
-    assert spent < 2.5  # seconds of a core; 1.1 on one with nothing else to do
+    assert spent < 2.5  # seconds of a core, which other work on the machine slows down too
     code = "import sys; from dualenc.sweep import slurm; slurm.main(sys.argv[1:]); assert 'torch' not in sys.modules"
     result = site.call(site.environment["PYTHON"], "-c", code, "plan", sweep)
     assert (result.returncode, result.stdout) == (0, "0-63 -\n"), result.stderr
