@@ -117,10 +117,10 @@ def test_a_folder_in_use_is_refused_by_the_key_that_says_where_it_is(
 
 @pytest.fixture(scope="module")
 def long_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of 40 shards, which takes long enough to be interrupted."""
+    """A dataset of 80 shards, which takes long enough to be interrupted."""
     path = tmp_path_factory.mktemp("long") / "long.yaml"
     path.write_text(
-        "data:\n  num_samples: {train: 2000, val: 0, val_ood: 0, ood: 0, mixed: 0}\n  samples_per_shard: 50\n"
+        "data:\n  num_samples: {train: 4000, val: 0, val_ood: 0, ood: 0, mixed: 0}\n  samples_per_shard: 50\n"
     )
     return path
 
@@ -149,8 +149,8 @@ def test_an_interrupted_maker_leaves_no_process_and_is_continued(
     workers = children(process.pid)
     (folder / "train" / "train-000039.tar.tmp-1-dead").write_bytes(b"left over")
     os.kill(process.pid, death)  # the maker alone, not its workers
-    process.communicate(timeout=20)
-    assert process.returncode == (130 if death == signal.SIGINT else -signal.SIGKILL)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == (130 if death == signal.SIGINT else -signal.SIGKILL), told
     wait_until(lambda: not any(map(is_alive, workers)), 5)
     assert not (folder / "dataset.json").exists()
     if death == signal.SIGINT:
