@@ -147,7 +147,7 @@ def test_an_interrupted_maker_leaves_no_process_and_is_continued(
     )
     wait_until(lambda: len(records(folder)) >= 3)
     workers = children(process.pid)
-    (folder / "train" / "train-000039.tar.tmp-1-dead").write_bytes(b"left over")
+    (folder / "train" / "train-000079.tar.tmp-1-dead").write_bytes(b"left over")
     os.kill(process.pid, death)  # the maker alone, not its workers
     _, told = process.communicate(timeout=20)
     assert process.returncode == (130 if death == signal.SIGINT else -signal.SIGKILL), told
@@ -166,7 +166,7 @@ def test_an_interrupted_maker_leaves_no_process_and_is_continued(
 
     again = data_gen.run(long_config, f"data.out={folder}", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert f"continuing: {len(before)} of 40 shards are finished" in again.stderr
+    assert f"continuing: {len(before)} of 80 shards are finished" in again.stderr
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in finished} == before
     assert hashes(folder) == uninterrupted
 
