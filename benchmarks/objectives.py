@@ -80,7 +80,8 @@ def train(name: str, seed: int, runs: Path, more: Sequence[str]) -> dict[str, fl
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"{name}, seed {seed}: {done.stderr[-2000:]}")
-    folder = Path(done.stdout.splitlines()[-1])  # what fit prints last
+    last = Path(done.stdout.splitlines()[-1])  # the run folder, or the report in it
+    folder = last if last.suffix != ".html" else last.parent
     print(f"{name}, seed {seed}: done", file=sys.stderr, flush=True)
     return json.loads((ROOT / folder / "summary.json").read_text())["metrics"]
 

@@ -44,7 +44,8 @@ SPACES = {"published": (3, 50, 0.4), "100": (2, 10, 0.8), "36": (2, 6, 0.75)}
 BATCH, LR = 512, 3e-5
 SHAPE = {"width": 256, "depth": 6, "heads": 4}
 HIDDEN, OUTPUT = 2048, 512
-AT_LEAST = {f"{name}/preparation_ratio": 20.0 for name in SPACES} | {"36/step_ratio": 2.0}
+_ASKED = {"preparation_ratio": 20.0, "step_ratio": 2.0}
+AT_LEAST = {f"{name}/{ratio}": least for name in SPACES for ratio, least in _ASKED.items()}
 
 
 class Ours:
