@@ -224,16 +224,19 @@ def fill(disk: Path, *, left: int) -> Path:
 def test_a_full_disk_ends_the_run_with_one_line_and_costs_nothing_but_time(small_disk: Path, tmp_path: Path) -> None:
     alone = WarmFit(PAIR, tmp_path)
     never = "trainer.checkpoint_seconds=1000"
-    for arguments, left, file in ((PAIR, 1_000_000, "checkpoints/"), ([*PAIR, never], 0, "metrics.jsonl")):
-        before, lives = position(small_disk), len(segment_starts(small_disk))
+    # After the first validation, so that best.safetensors is there; SIGTERM makes the checkpoint the next file.
+    cases = (PAIR, 330, 1_000_000, "checkpoints/last.ckpt"), ([*PAIR, never], 480, 0, "metrics.jsonl")
+    for arguments, after, left, file in cases:
+        lives = len(segment_starts(small_disk))
         process = WarmFit(arguments, small_disk)
-        wait_until(lambda: len(segment_starts(small_disk)) > lives and position(small_disk) >= before + 200)  # noqa: B023
+        wait_until(lambda: len(segment_starts(small_disk)) > lives and position(small_disk) >= after)  # noqa: B023
         filler = fill(small_disk, left=left)
+        if left:
+            process.send_signal(signal.SIGTERM)
         assert process.wait() == 2, process.stderr
         run = only_run(small_disk / "runs")
-        told = process.stderr.splitlines()[-1]
-        assert told.startswith(f"error: runs/{run.name}/{file}"), process.stderr
-        assert ": No space left on device; check the path, its permissions and the free " in told
+        told = f"error: runs/{run.name}/{file}: No space left on device; check the path, its permissions and the free "
+        assert process.stderr.splitlines()[-1].startswith(told), process.stderr
         assert "Traceback" not in process.stderr
         assert newest_checkpoint(run / "checkpoints")[0].name == "last.ckpt"
         assert not list(run.rglob("*.tmp-*"))
