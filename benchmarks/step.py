@@ -37,7 +37,7 @@ from torch.profiler import ProfilerActivity, profile
 from dualenc.config import PRESETS, Config
 from dualenc.hardware import set_up_torch
 from dualenc.losses import info_nce
-from dualenc.models import CompiledEncoder, DualEncoder, TextTower, VisionTower, parameter_groups, step_flops
+from dualenc.models import CompiledEncoder, DualEncoder, TextTower, VisionTower, embedded_flops, parameter_groups
 from dualenc.precision import multiplies_bf16
 
 PICTURE = {"image_size": 64, "patch_size": 8}
@@ -85,9 +85,7 @@ class Step:
     @property
     def flops(self) -> int:
         """Operations of a step, of the tokens that are no padding."""
-        number = len(self.captions)
-        length = int((self.captions != 0).sum()) / number
-        return step_flops(self.model, num_scenes=number, num_queries=number, query_length=length)
+        return embedded_flops(self.model, self.pictures, self.captions)
 
 
 class Peer:

@@ -36,7 +36,7 @@ from dualenc.build import build_model, build_source, model_spec
 from dualenc.data.open import symbolic_sampler
 from dualenc.hardware import set_up_torch
 from dualenc.losses import LossInputs, total_loss
-from dualenc.models import DualEncoder, SymbolicTower, parameter_groups, step_flops
+from dualenc.models import DualEncoder, SymbolicTower, embedded_flops, parameter_groups
 from dualenc.models.flops import linear_flops, transformer_flops
 from dualenc.module import BatchObjective
 
@@ -102,15 +102,7 @@ class Ours:
         """Operations of a step."""
         batch = self.prepare()
         objective = BatchObjective(batch, self.config.loss, share_identical=True, compile=False)
-        scenes, texts = objective.scenes, objective.texts
-        lengths = [float((tokens != 0).sum()) / len(tokens) for tokens in (scenes, texts)]
-        return step_flops(
-            self.model,
-            num_scenes=len(scenes),
-            num_queries=len(texts),
-            scene_length=lengths[0],
-            query_length=lengths[1],
-        )
+        return embedded_flops(self.model, objective.scenes, objective.texts)
 
 
 class Published:

@@ -9,8 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from dualenc.callbacks.clock import StepCallback, is_log_step
-from dualenc.models import step_flops
-from dualenc.models.towers import PAD
+from dualenc.models import embedded_flops
 from dualenc.module import DualEncoderModule
 from dualenc.precision import multiplies_bf16
 
@@ -57,7 +56,8 @@ class ThroughputCallback(StepCallback):
             torch.cuda.synchronize(module.device)
         self._step += time.perf_counter() - self._began
         self._steps += 1
-        self._flops += embedded_flops(module)
+        assert module.embedded is not None
+        self._flops += embedded_flops(module.model, *module.embedded)
         if is_log_step(module, self.every):
             seconds = max(self._step + self._wait, 1e-9)
             rate = self._flops / seconds
@@ -82,21 +82,6 @@ class _Last(pl.Callback):
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """See the class."""
         self.throughput.wait()
-
-
-def embedded_flops(module: DualEncoderModule) -> int:
-    """Operations of the newest step's matrix products in this process (see `dualenc.models.step_flops`)."""
-    assert module.embedded is not None
-    scenes, texts = module.embedded
-    lengths = [(tokens != PAD).sum().item() / len(tokens) if tokens.ndim == 2 else None for tokens in (scenes, texts)]
-    assert lengths[1] is not None
-    return step_flops(
-        module.model,
-        num_scenes=len(scenes),
-        num_queries=len(texts),
-        scene_length=lengths[0],
-        query_length=lengths[1],
-    )
 
 
 def matmul_rate(device: torch.device, *, dtype: torch.dtype) -> float:

@@ -2,7 +2,7 @@
 
 from dualenc.models.compiling import CompiledEncoder, check_compiler, explain_cut_cache
 from dualenc.models.dual_encoder import DualEncoder
-from dualenc.models.flops import step_flops
+from dualenc.models.flops import embedded_flops, step_flops
 from dualenc.models.multiplicative import MultiplicativeTower
 from dualenc.models.parameter_groups import no_decay, parameter_groups
 from dualenc.models.towers import Readout, SymbolicTower, TextTower, TokenTower, VisionTower
@@ -19,6 +19,7 @@ __all__ = [
     "Transformer",
     "VisionTower",
     "check_compiler",
+    "embedded_flops",
     "explain_cut_cache",
     "no_decay",
     "parameter_groups",

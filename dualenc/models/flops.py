@@ -4,11 +4,11 @@ Everything else (normalisation, softmax, the losses, the optimiser) is left out,
 below 1% of the operations, though not of the time.
 """
 
-from torch import nn
+from torch import Tensor, nn
 
 from dualenc.models.dual_encoder import DualEncoder
 from dualenc.models.multiplicative import MultiplicativeTower
-from dualenc.models.towers import TokenTower, VisionTower
+from dualenc.models.towers import PAD, TokenTower, VisionTower
 from dualenc.models.transformer import Block, Transformer
 
 BACKWARD = 2
@@ -31,6 +31,21 @@ def step_flops(
     scenes = num_scenes * tower_flops(model.scene_tower, length=scene_length)
     queries = num_queries * tower_flops(model.query_tower, length=query_length)
     return round((1 + BACKWARD) * (scenes + queries))
+
+
+def embedded_flops(model: DualEncoder, scenes: Tensor, queries: Tensor) -> int:
+    """`step_flops` of the step that embeds these: pictures [n, h, w, 3] or tokens [n, t], and tokens of queries."""
+    scene_length, query_length = (
+        float((inputs != PAD).sum()) / len(inputs) if inputs.ndim == 2 else None for inputs in (scenes, queries)
+    )
+    assert query_length is not None
+    return step_flops(
+        model,
+        num_scenes=len(scenes),
+        num_queries=len(queries),
+        scene_length=scene_length,
+        query_length=query_length,
+    )
 
 
 def tower_flops(tower: nn.Module, *, length: float | None = None) -> float:
