@@ -32,6 +32,7 @@ from dualenc.analysis.generalization import (
     slot_orders,
 )
 from dualenc.analysis.measures import r2
+from dualenc.analysis.solver import minimise
 from dualenc.analysis.studies import MultiplicativeOptions
 
 Term = Literal["per-object", "global"]
@@ -250,17 +251,8 @@ class _Problem:
         return MultiplicativeFit(self.terms, found, readout, penalty, iterations, gradient)
 
     def _descend(self, tables: Float[Tensor, "rows rank"], penalty: float) -> tuple[int, float]:
-        optimiser = torch.optim.LBFGS(
-            [tables],
-            max_iter=_ITERATIONS,
-            tolerance_grad=_TOLERANCE,
-            tolerance_change=0,
-            history_size=20,
-            line_search_fn="strong_wolfe",
-        )
-
         def objective() -> Tensor:
-            optimiser.zero_grad()
+            tables.grad = None
             root, moment = self._normal_equations(tables, penalty)
             explained = torch.linalg.solve_triangular(root, moment, upper=False)
             loss = (self.left**2).sum(1).mean() - (explained**2).sum()
@@ -268,10 +260,7 @@ class _Problem:
             loss.backward()
             return loss.detach()
 
-        optimiser.step(objective)
-        objective()  # the last point the line search tried need not be the one it took
-        assert tables.grad is not None
-        return optimiser.state[tables]["n_iter"], float(tables.grad.abs().max())
+        return minimise(tables, objective, tolerance=_TOLERANCE, max_iterations=_ITERATIONS)
 
     def _normal_equations(
         self, tables: Float[Tensor, "rows rank"], penalty: float

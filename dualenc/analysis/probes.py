@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dualenc.analysis.embedded import EmbeddedScenes
+from dualenc.analysis.solver import minimise
 from dualenc.errors import InputError
 from dualenc.metrics import recognition
 
@@ -177,14 +178,6 @@ class _Problem:
         step = (self.curvature + decay).rsqrt()[:, None]
         weight = self.x.new_zeros(self.x.shape[1], self.target.shape[1]) if start is None else start.weight / step
         weight.requires_grad_()
-        optimiser = torch.optim.LBFGS(
-            [weight],
-            max_iter=_MAX_ITERATIONS,
-            tolerance_grad=tolerance,
-            tolerance_change=0,
-            history_size=20,
-            line_search_fn="strong_wolfe",
-        )
 
         def objective() -> Tensor:
             true = weight.detach() * step
@@ -192,11 +185,8 @@ class _Problem:
             weight.grad = (gradient + decay[:, None] * true) * step
             return loss + (decay[:, None] * true**2).sum() / 2
 
-        optimiser.step(objective)
-        assert weight.grad is not None
-        objective()  # the last point the line search tried need not be the one it took
-        iterations = optimiser.state[weight]["n_iter"]
-        return _Solution(weight.detach() * step, l2, float(weight.grad.abs().max()), iterations)
+        iterations, gradient = minimise(weight, objective, tolerance=tolerance, max_iterations=_MAX_ITERATIONS)
+        return _Solution(weight.detach() * step, l2, gradient, iterations)
 
     def _cross_entropy(self, weight: Float[Tensor, "p count"]) -> tuple[Tensor, Float[Tensor, "p count"]]:
         """The loss and its gradient, over blocks of rows: a large number of objects costs time, not memory."""
