@@ -138,10 +138,7 @@ def symbolic_model(symbolic_run: Path) -> LoadedModel:
 
 @pytest.fixture(autouse=True)
 def _torch_settings() -> Iterator[None]:
-    """Takes back what `set_up_torch` sets for the whole process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Takes back what `set_up_torch` sets for the whole process, besides threads."""
     yield
-    torch.set_num_threads(threads)
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)
