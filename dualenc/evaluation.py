@@ -274,25 +274,6 @@ def with_prefix(results: dict[str, SplitResult]) -> dict[str, float | None]:
     return {f"{split}/{name}": value for split, result in results.items() for name, value in result.metrics.items()}
 
 
-def worst_scenes_json(
-    split: str, worst: list[WorstScene], grammar: Grammar, images: list[str | None]
-) -> list[dict[str, Any]]:
-    """Worst-bound scenes as the report reads them: the query that was preferred, and what is true."""
-    return [
-        {
-            "split": split,
-            "index": scene.index,
-            "image": image,
-            "caption_true": grammar.caption([grammar.object_query(i) for i in scene.objects]),
-            "caption_preferred": grammar.object_query(scene.preferred),
-            "score_true": scene.score_true,
-            "score_preferred": scene.score_preferred,
-            "bound": scene.margin > 0,
-        }
-        for scene, image in zip(worst, images)
-    ]
-
-
 def _worst(vocabulary: metrics.VocabularyRecognition, scenes: Scenes, number: int) -> list[WorstScene]:
     margins = vocabulary.margin
     worst = torch.argsort(margins, stable=True)[:number].tolist()

@@ -11,8 +11,10 @@ values as tags.
 The run folder is the only truth. With `logging.wandb: offline` no wandb process runs while training; `export_offline`
 writes one offline run at the end from `config.yaml`, `metrics.jsonl`, `summary.json` and `examples/`. Its id is the
 run's hash, its x-axis `samples`, its step the training step: an interrupted and resumed training gives one gapless run.
+Pictures are in what is uploaded, not in the offline run of the folder: to wandb each is a file, and files may be short.
 """
 
+import io
 import json
 import os
 import re
@@ -39,7 +41,7 @@ USAGE = "python -m dualenc.sync SWEEP, or RUN|FOLDER [...], and [project=NAME]"
 UPLOADED = "wandb/uploaded.json"
 RETRY_SECONDS = (5.0, 20.0, 60.0)  # between attempts to upload
 _LONGEST_TAG = 64  # that wandb takes
-EXAMPLE_COLUMNS = ("split", "index", "picture", "caption_preferred", "caption_true", "score_preferred", "score_true")
+EXAMPLE_COLUMNS = ("split", "index", "caption_preferred", "caption_true", "score_preferred", "score_true")
 # The child starts with this: a process of its own keeps wandb's service, hooks and environment out of the training.
 _CHILD = """
 from pathlib import Path
@@ -76,28 +78,28 @@ def membership(run_dir: Path) -> Membership | None:
     return None
 
 
-def export_offline(run_dir: Path, sweep: Membership | None = None, *, after: int = -1) -> Path:
+def export_offline(run_dir: Path, sweep: Membership | None = None) -> Path:
     """Writes `RUN/wandb/offline-run-DATE-HASH` from the run folder and returns it; an earlier export is replaced.
 
     The new run is written aside and renamed, after the old one is gone: whatever kills this, never do two offline runs
     with one id lie there, nor a half-written one under the final name. Nothing outside the run folder is written,
-    nothing is sent. Pictures lie in `RUN/wandb/artifacts-*`, to which the run refers by absolute path; after moving
-    the run folder, export again (the upload always does). `InputError` where the folder holds no metrics or
-    wandb fails.
+    nothing is sent. The table of worst-bound scenes is without pictures; it lies in `RUN/wandb/artifacts-*`, to which
+    the run refers by absolute path: after moving the run folder, export again. `InputError` where the folder holds no
+    metrics or wandb fails.
 
-    sweep: None = looked up beside the run; after: only what was logged after so many samples.
+    sweep: None = looked up beside the run.
     """
     run_dir = Path(run_dir).resolve()
-    run = read_run(run_dir)
     folder = run_dir / "wandb"
+    read_run(run_dir)  # refused before anything is written
     folder.mkdir(exist_ok=True)
     with Claim(folder / "export.claim"):
         _remove(folder.glob(".export-*"))
         staging = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
         artifacts = Path(tempfile.mkdtemp(prefix="artifacts-", dir=folder))
         try:
-            _run_child(run_dir, staging, artifacts, sweep or membership(run_dir), after)
-            [written] = (staging / "wandb").glob(f"offline-run-*-{run.hash}")
+            written = _write(run_dir, staging, artifacts, sweep)
+            _remove(path for path in (written / "logs", written / "tmp") if path.exists())  # of wandb's own work
             for file in written.rglob("*"):
                 _fsync(file)
             _remove(folder.glob("offline-run-*"))
@@ -127,30 +129,32 @@ def upload(run_dir: Path, *, project: str | None = None, sweep: Membership | Non
     if before == now:
         return False
     after = before["samples"] if before.get("project") == target else -1
-    offline = export_offline(run_dir, sweep, after=after)
-    command = [sys.executable, "-m", "wandb", "sync", "--yes", str(offline)]
-    _send(command + (["--project", project] if project else []), run_dir, offline)
+    with tempfile.TemporaryDirectory(prefix="dualenc-sync-") as name:
+        staging = Path(name)
+        offline = _write(Path(run_dir).resolve(), staging, staging / "artifacts", sweep, after=after, pictures=True)
+        command = [sys.executable, "-m", "wandb", "sync", "--yes", str(offline)]
+        _send(command + (["--project", project] if project else []), run_dir, cwd=staging)
+    (run_dir / UPLOADED).parent.mkdir(exist_ok=True)
     write_json(run_dir / UPLOADED, now)
-    if after >= 0:
-        export_offline(run_dir, sweep)  # the folder holds a whole one again
     return True
 
 
-def _send(command: Sequence[str], run_dir: Path, offline: Path) -> None:
+def _send(command: Sequence[str], run_dir: Path, *, cwd: Path) -> None:
     for seconds in (*RETRY_SECONDS, None):
-        if subprocess.run(command, cwd=run_dir, check=False).returncode == 0:  # its own log goes to RUN/wandb
+        if subprocess.run(command, cwd=cwd, check=False).returncode == 0:  # which writes a log of its own there
             return
         if seconds is not None:
-            print(f"{offline}: wandb sync failed; trying again in {seconds:.0f} s", file=sys.stderr)
+            print(f"{run_dir}: wandb sync failed; trying again in {seconds:.0f} s", file=sys.stderr)
             time.sleep(seconds)
-    raise InputError(f"{offline}: wandb sync failed; log in with wandb login and see that its server is reachable")
+    raise InputError(f"{run_dir}: wandb sync failed; log in with wandb login and see that its server is reachable")
 
 
 class LiveWandb:
     """Logging to wandb while training, for `logging.wandb: online` only; the run folder is written all the same.
 
     A resumed training continues the run of the same id. Lines that were logged after the last checkpoint come again
-    with a step that wandb has seen, so it leaves them out. Media are kept in the run folder.
+    with a step that wandb has seen, so it leaves them out. What wandb keeps beside, a file for each picture, goes to a
+    temporary folder until the end.
     """
 
     def __init__(
@@ -163,8 +167,9 @@ class LiveWandb:
         mode: Literal["online", "offline"] = "online",
     ) -> None:
         self.run_dir = Path(run_dir).resolve()
+        self._beside = tempfile.TemporaryDirectory(prefix="dualenc-wandb-")
         for kind in ("DATA", "CACHE"):
-            os.environ.setdefault(f"WANDB_{kind}_DIR", str(self.run_dir / "wandb"))
+            os.environ.setdefault(f"WANDB_{kind}_DIR", self._beside.name)
         # Group and tags come from the environment (WANDB_RUN_GROUP, WANDB_TAGS), where whoever runs a sweep sets them.
         self._run = _start(self.run_dir, config, run_id=run_id, name=self.run_dir.name, project=project, mode=mode)
 
@@ -176,15 +181,16 @@ class LiveWandb:
         """The table of the worst-bound scenes, as it stands in the run folder."""
         run = read_run(self.run_dir)
         if run.examples:
-            self._run.log({"samples": run.samples, "examples": _examples_table(run)})
+            self._run.log({"samples": run.samples, "examples": _examples_table(run, pictures=True)})
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Sets the final metrics and ends the run."""
         _finish(self._run, summary)
+        self._beside.cleanup()
 
 
-def write_run(run_dir: Path, folder: Path, *, sweep: Mapping[str, Any] | None, after: int) -> None:
-    """Writes the offline run of `run_dir` into `folder/wandb`. Called in a process of its own by `export_offline`."""
+def write_run(run_dir: Path, folder: Path, *, sweep: Mapping[str, Any] | None, after: int, pictures: bool) -> None:
+    """Writes the offline run of `run_dir` into `folder/wandb`. Called in a process of its own by `_write`."""
     run = read_run(run_dir)
     member = Membership(**sweep) if sweep else None
     facts: dict[str, Any] = {
@@ -207,7 +213,7 @@ def write_run(run_dir: Path, folder: Path, *, sweep: Mapping[str, Any] | None, a
             live.log(_without_nulls(row), step=row["step"])
     if run.examples:
         newest = max((row["step"] for row in run.rows), default=0)
-        live.log({"samples": run.samples, "examples": _examples_table(run)}, step=newest + 1)
+        live.log({"samples": run.samples, "examples": _examples_table(run, pictures=pictures)}, step=newest + 1)
     _finish(live, run.metrics)
 
 
@@ -268,32 +274,48 @@ def _finish(run: "wandb.Run", summary: Mapping[str, Any]) -> None:
     wandb.teardown()
 
 
-def _examples_table(run: Run) -> "wandb.Table":
+def _examples_table(run: Run, *, pictures: bool) -> "wandb.Table":
     import wandb
+    from PIL import Image
 
-    rows = []
-    for scenes in run.examples.values():
-        for scene in scenes:
-            picture = wandb.Image(str(run.path / scene["image"])) if scene["image"] else None
-            rows.append([picture if column == "picture" else scene[column] for column in EXAMPLE_COLUMNS])
-    return wandb.Table(columns=list(EXAMPLE_COLUMNS), data=rows)
+    scenes = [scene for listed in run.examples.values() for scene in listed]
+    table = wandb.Table(
+        columns=list(EXAMPLE_COLUMNS), data=[[scene[key] for key in EXAMPLE_COLUMNS] for scene in scenes]
+    )
+    if pictures and any(scene["image"] for scene in scenes):
+        shown = (Image.open(io.BytesIO(scene["image"])) if scene["image"] else None for scene in scenes)
+        table.add_column("picture", [wandb.Image(image) if image else None for image in shown])
+    return table
 
 
 def _without_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None}
 
 
-def _run_child(run_dir: Path, staging: Path, artifacts: Path, sweep: Membership | None, after: int) -> None:
-    """Runs `write_run` with none of the user's wandb variables, and with wandb's folders inside the run folder."""
+def _write(
+    run_dir: Path,
+    staging: Path,
+    artifacts: Path,
+    sweep: Membership | None,
+    *,
+    after: int = -1,
+    pictures: bool = False,
+) -> Path:
+    """The offline run that `write_run` makes in `staging`, with none of the user's wandb variables, and with wandb's
+    folders there and in `artifacts`. sweep: None = looked up beside the run; after: only what was logged after so many
+    samples."""
+    sweep = sweep or membership(run_dir)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     folders = {"DATA": artifacts, "CACHE": staging / "cache", "CONFIG": staging / "config"}
     environment |= {f"WANDB_{kind}_DIR": str(folder) for kind, folder in folders.items()}
-    told = json.dumps({"sweep": asdict(sweep) if sweep else None, "after": after})
+    told = json.dumps({"sweep": asdict(sweep) if sweep else None, "after": after, "pictures": pictures})
     command = [sys.executable, "-c", _CHILD, str(run_dir), str(staging), told]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1].removeprefix("error: ")
         raise InputError(f"{run_dir}: wandb could not write the offline run: {reason}")
+    [written] = (staging / "wandb").glob("offline-run-*")
+    return written
 
 
 def _fsync(file: Path) -> None:

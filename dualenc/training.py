@@ -32,11 +32,12 @@ from dualenc.callbacks import (
     ValPairs,
 )
 from dualenc.config import Config, TrainerConfig
-from dualenc.data import Dataset, ShardSource, Source
+from dualenc.data import Dataset, Source
 from dualenc.data.datamodule import SceneDataModule
 from dualenc.errors import InputError, ProcessLost
-from dualenc.evaluation import EMBEDDED, Evaluator, SplitResult, all_metrics, make_evaluator, worst_scenes_json
-from dualenc.files import atomic_path, read_json, write_json
+from dualenc.evaluation import EMBEDDED, Evaluator, all_metrics, make_evaluator
+from dualenc.examples import write_examples
+from dualenc.files import read_json, write_json
 from dualenc.hardware import accelerator_of, device_of, set_up_torch
 from dualenc.launch import under_srun, under_torchrun
 from dualenc.metrics import BIN_EDGES, cosine_histograms, spectra
@@ -46,7 +47,7 @@ from dualenc.precision import precision_plugins
 from dualenc.processes import kill_children
 from dualenc.provenance import commit
 from dualenc.run import RunFolder
-from dualenc.scenes import Grammar, SceneSampler
+from dualenc.scenes import SceneSampler
 from dualenc.signals import StopFlag
 from dualenc.sync import LiveWandb
 from dualenc.watch import Watch
@@ -307,35 +308,6 @@ def write_embeddings(folder: Path, evaluator: Evaluator) -> None:
         "cosines": {kind: shares.tolist() for kind, shares in histograms.items()},
     }
     write_json(folder / "embeddings.json", described, indent=None)
-
-
-def write_examples(folder: Path, source: Source, results: dict[str, SplitResult]) -> None:
-    """Worst-bound scenes with pictures, and confusions, as files of the run folder."""
-    from PIL import Image
-
-    examples = folder / "examples"
-    examples.mkdir(exist_ok=True)
-    grammar = Grammar(source.space)
-    for split, result in results.items():
-        images: list[str | None] = []
-        for scene in result.worst:
-            name = None
-            if isinstance(source, ShardSource) and source.pictures:
-                name = f"examples/{split}-{scene.index:08d}.png"
-                with atomic_path(folder / name) as temporary:
-                    Image.fromarray(source.dataset.image(split, scene.index)).save(temporary, format="PNG")
-            images.append(name)
-        write_json(examples / f"{split}.json", worst_scenes_json(split, result.worst, grammar, images))
-    (folder / "confusion").mkdir(exist_ok=True)
-    names = source.space.to_dict()
-    confusion = {
-        split: {
-            concept: {"names": names[concept], "matrix": matrix.tolist()}
-            for concept, matrix in result.confusion.items()
-        }
-        for split, result in results.items()
-    }
-    write_json(folder / "confusion" / "confusion.json", confusion, indent=None)
 
 
 def command_line() -> str:

@@ -131,7 +131,7 @@ def _scenes(runs: Sequence[RunData]) -> str:
     for run in runs:
         folder = run.state.folder or Path()
         if len(parts) < MAX_RUNS_WITH_SCENES and (found := read_examples(folder)):
-            parts.append(html.details(_label(run), examples_of(folder, found, shown=_SCENES)))
+            parts.append(html.details(_label(run), examples_of(found, shown=_SCENES)))
     left = len(runs) - len(parts)
     more = f'<p class="soft">{left:,} more runs: see the report.html of each.</p>' if parts and left else ""
     return "".join(parts) + more

@@ -3,10 +3,10 @@
     python -m dualenc.report RUN [RUN...] [out=FILE]
     python -m dualenc.report --sweep SWEEP [--watch] [out=FILE]
 
-One run: RUN/report.html and its pictures in RUN/figures (PNG and PDF). Several: one page side by side. A sweep:
-RUN.DIR/sweeps/NAME/report.html, its pictures in report-figures beside it; --watch writes it again whenever something
-has changed, until no run is running or waiting, and an open page follows. A page loads nothing, so it can be sent to a
-colleague as one file.
+One run: RUN/report.html and its pictures in RUN/figures.zip (PNG and PDF). Several: one page side by side. A sweep:
+RUN.DIR/sweeps/NAME/report.html. The pictures of both lie in report-figures beside the page. --watch writes it again
+whenever something has changed, until no run is running or waiting, and an open page follows. A page loads nothing, so
+it can be sent to a colleague as one file.
 """
 
 import os
@@ -30,10 +30,11 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     """Writes the report of `runs` and returns its path.
 
     out: the page; default RUN/report.html, for several runs report.html in their common parent. Pictures go to
-    RUN/figures, for several runs to a folder beside the page. `InputError` for a folder that is no run with metrics.
+    RUN/figures.zip, one file where quotas of inodes are small; for several runs to a folder beside the page.
+    `InputError` for a folder that is no run with metrics.
     """
     from dualenc.report.compare import compare_page
-    from dualenc.report.figures import save_all
+    from dualenc.report.figures import save_all, save_zip
     from dualenc.report.page import run_page
 
     folders = [Path(run) for run in runs]
@@ -43,7 +44,10 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     read = [read_run(folder) for folder in folders]
     check_output(out, key="out")
     page, drawings = run_page(read[0]) if single else compare_page(read)
-    save_all(drawings, parent / "figures" if single else out.with_name(f"{out.stem}-figures"))
+    if single:
+        save_zip(drawings, parent / "figures.zip")
+    else:
+        save_all(drawings, out.with_name(f"{out.stem}-figures"))
     atomic_write(out, page)
     return out
 

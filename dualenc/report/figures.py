@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualenc.files import atomic_write
+from dualenc.files import atomic_path, atomic_write
 from dualenc.report.folder import Run
 from dualenc.report.results import edit_names, format_count, format_number
 from dualenc.report.wording import SPLIT_MEANING, gain_ceiling_key
@@ -294,6 +295,16 @@ def overlays(runs: Sequence[Run], labels: Sequence[str]) -> list[Drawing]:
             dashed = "; dashed: bag level of the run in that colour" if kind == "object" else ""
             drawings.append(as_drawing(f"compare_{split}_{kind}", f"{split}, {SPLIT_MEANING[split]}{dashed}", figure))
     return drawings
+
+
+def save_zip(drawings: Iterable[Drawing], path: Path) -> None:
+    """Writes every drawing as PNG and PDF into one zip file, the same bytes on every call."""
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for drawing in drawings:
+            for suffix, content in (("png", drawing.png), ("pdf", drawing.pdf)):
+                entry = zipfile.ZipInfo(f"{drawing.name}.{suffix}")
+                entry.external_attr = 0o644 << 16  # or nobody could read it, once unpacked
+                archive.writestr(entry, content)
 
 
 def save_all(drawings: Iterable[Drawing], folder: Path) -> None:

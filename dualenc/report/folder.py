@@ -1,5 +1,7 @@
 """Reads a run folder, the only truth about a run: configuration, metric lines, summary, examples, confusion."""
 
+import base64
+import binascii
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +14,7 @@ from dualenc.configs import read_yaml
 from dualenc.errors import InputError
 
 SPLITS = ("val", "ood", "mixed", "val_ood")  # the order of every table: what is reported first, the chooser last
+_PNG = "data:image/png;base64,"
 _BLOCK = 2**16  # bytes read at once where a file is read backwards
 
 
@@ -20,9 +23,10 @@ class Run:
     """What one run folder holds. Files that a run may lack are empty here, never missing attributes.
 
     rows: the lines of `metrics.jsonl` in order; summary: `summary.json`, empty while the run is not finished;
-    examples: split -> worst-bound scenes; confusion: split -> concept -> {"names", "matrix"} where matrix[i][j] counts
-    objects of value i for which the object query of value j was preferred; embeddings: singular values and histograms
-    of cosines of val scenes and their queries; analyses: study -> what `python -m dualenc.analyze` has found.
+    examples: split -> worst-bound scenes, `image` as PNG bytes or None; confusion: split -> concept -> {"names",
+    "matrix"} where matrix[i][j] counts objects of value i for which the object query of value j was preferred;
+    embeddings: singular values and histograms of cosines of val scenes and their queries; analyses: study -> what
+    `python -m dualenc.analyze` has found.
     """
 
     path: Path
@@ -86,8 +90,31 @@ def read_run(path: Path) -> Run:
 
 
 def read_examples(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Split -> worst-bound scenes of the run in the folder `path`."""
-    return {s: found for s in SPLITS if (found := read_optional(path / "examples" / f"{s}.json", []))}
+    """Split -> worst-bound scenes of the run in the folder `path`, `image` as PNG bytes or None.
+
+    A run folder of an earlier version names files instead of holding pictures: those scenes have none. InputError where
+    a picture is damaged.
+    """
+    examples = {}
+    for split in SPLITS:
+        file = path / "examples" / f"{split}.json"
+        if scenes := read_optional(file, []):
+            examples[split] = [{**scene, "image": _png_of(scene.get("image"), file)} for scene in scenes]
+    return examples
+
+
+def data_uri(png: bytes) -> str:
+    """PNG bytes as text: an address that carries the picture itself."""
+    return f"{_PNG}{base64.b64encode(png).decode()}"
+
+
+def _png_of(uri: str | None, file: Path) -> bytes | None:
+    if not uri or not uri.startswith(_PNG):
+        return None
+    try:
+        return base64.b64decode(uri.removeprefix(_PNG), validate=True)
+    except binascii.Error as error:
+        raise InputError(f"{file}: a picture in it is damaged ({error}); remove the file") from None
 
 
 def run_folders(given: Sequence[Path]) -> list[Path]:

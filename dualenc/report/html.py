@@ -1,11 +1,11 @@
 """Small pieces of HTML: escaping, tables, pictures as data URIs, and the frame of a page that loads nothing."""
 
-import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 from dualenc.report.figures import PALETTE, Drawing
+from dualenc.report.folder import data_uri
 
 STYLE = """
 :root { color-scheme: light; --ink: #1d1f23; --soft: #5b616b; --line: #dfe2e7; --wash: #f5f6f8; }
@@ -126,11 +126,6 @@ def figures(drawings: Sequence[Drawing], *, large: bool = False) -> str:
         for drawing in drawings
     )
     return f'<div class="figures{" large" if large else ""}">{shown}</div>'
-
-
-def data_uri(png: bytes) -> str:
-    """PNG bytes as an address that carries the picture itself."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def details(summary: str, content: str) -> str:

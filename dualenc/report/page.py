@@ -9,7 +9,7 @@ import yaml
 
 from dualenc.report import figures as draw
 from dualenc.report import html
-from dualenc.report.folder import Run, measured_splits
+from dualenc.report.folder import Run, data_uri, measured_splits
 from dualenc.report.html import text
 from dualenc.report.results import DASH, EDITS, edit_names, format_count, format_number, opposite_kinds, tabulated
 from dualenc.report.wording import SPLIT_MEANING, verdict
@@ -41,7 +41,7 @@ def run_page(run: Run) -> tuple[str, list[draw.Drawing]]:
         "Embeddings": _embeddings(run.metrics) + html.figures(embeddings),
         "Coverage": _coverage(run.metrics) + html.figures(coverage),
         "Analysis": _analyses(run),
-        "Worst-bound scenes": examples_of(run.path, run.examples, shown=EXAMPLES_SHOWN),
+        "Worst-bound scenes": examples_of(run.examples, shown=EXAMPLES_SHOWN),
         "Training": html.figures(training),
         "Reproduce": _origins(run),
         "All numbers": _all_numbers(run),
@@ -278,21 +278,20 @@ def _analyses(run: Run) -> str:
     return "".join(parts)
 
 
-def examples_of(folder: Path, examples: Mapping[str, Sequence[Mapping[str, Any]]], *, shown: int) -> str:
-    """Cards of the first scenes of each split of the run in `folder`."""
+def examples_of(examples: Mapping[str, Sequence[Mapping[str, Any]]], *, shown: int) -> str:
+    """Cards of the first scenes of each split."""
     groups = []
     for split, scenes in examples.items():
-        cards = "".join(_card(folder, scene) for scene in scenes[:shown])
+        cards = "".join(_card(scene) for scene in scenes[:shown])
         groups.append(f"<h3>{text(split)}</h3><div class='cards'>{cards}</div>")
     return "".join(groups)
 
 
-def _card(folder: Path, scene: Mapping[str, Any]) -> str:
-    picture = folder / scene["image"] if scene.get("image") else None
+def _card(scene: Mapping[str, Any]) -> str:
     image = ""
-    if picture and picture.is_file() and folder.resolve() in picture.resolve().parents:
+    if scene["image"]:
         alt = f"scene {scene['index']}: {scene['caption_true']}"
-        image = f'<img src="{html.data_uri(picture.read_bytes())}" alt="{text(alt)}">'
+        image = f'<img src="{data_uri(scene["image"])}" alt="{text(alt)}">'
     mark, words = ("soft", "best false, but lower") if scene["bound"] else ("wrong", "preferred, but false")
     return (
         f'<div class="card">{image}<dl><dt>{words} ({number(scene["score_preferred"])})</dt>'

@@ -1,5 +1,6 @@
 """A synthetic run folder with everything a real one holds. Its numbers are invented and mean nothing."""
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from math import exp
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+
+from dualenc.report.folder import data_uri
 
 COLORS = ["red", "blue", "green", "yellow", "purple", "cyan", "orange", "gray"]
 SHAPES = ["circle", "square", "triangle", "star", "cross", "ring", "heart", "hexagon"]
@@ -140,19 +143,20 @@ def write_examples(folder: Path, *, pictures: bool) -> None:
     for split in ("val", "ood"):
         scenes = []
         for i in range(5):
-            name = f"examples/{split}-{i}.png"
+            picture = None
             if pictures:
                 image = Image.new("RGB", (64, 64), "#d9d9d9")
                 pen = ImageDraw.Draw(image)
                 pen.ellipse((6, 10 + 3 * i, 26, 30 + 3 * i), fill=COLORS[i])
                 pen.rectangle((36, 30, 56, 50), fill=COLORS[(i + 1) % 8])
-                image.save(folder.parent / name)
+                image.save(file := io.BytesIO(), format="PNG")
+                picture = data_uri(file.getvalue())
             left, right = f"a {COLORS[i]} circle", f"a {COLORS[(i + 1) % 8]} square"
             swapped = f"a {COLORS[(i + 1) % 8]} circle and a {COLORS[i]} square"
             captions = {"caption_true": f"{left} and {right}", "caption_preferred": swapped}
             scores = {"score_true": 0.61 + 0.01 * i, "score_preferred": 0.64}
-            picture = {"split": split, "index": 100 + i, "image": name if pictures else None}
-            scenes.append({**picture, **captions, **scores, "bound": i == 4})
+            place = {"split": split, "index": 100 + i, "image": picture}
+            scenes.append({**place, **captions, **scores, "bound": i == 4})
         (folder / f"{split}.json").write_text(json.dumps(scenes))
 
 

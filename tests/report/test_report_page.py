@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import zipfile
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ from dualenc.errors import InputError
 from dualenc.report import read_run, write_report
 from dualenc.report.__main__ import USAGE, main
 from dualenc.report.compare import config_differences, run_labels
+from dualenc.report.page import examples_of
 
 HEADLINE_KEYS = (
     "concept_recognition",
@@ -134,12 +136,14 @@ def test_embeddings_have_numbers_and_pictures_and_a_collapse_is_said(run, page, 
 
 
 def test_figures_are_written_as_png_and_pdf(run, page):
-    names = {path.stem for path in (run / "figures").glob("*.png")}
-    assert names == {path.stem for path in (run / "figures").glob("*.pdf")}
+    with zipfile.ZipFile(run / "figures.zip") as archive:
+        names = {Path(name).stem for name in archive.namelist() if name.endswith(".png")}
+        assert sorted(archive.namelist()) == sorted(f"{name}.{suffix}" for name in names for suffix in ("png", "pdf"))
+        assert archive.read("learning_val.png").startswith(b"\x89PNG")
+        assert archive.read("learning_val.pdf").startswith(b"%PDF")
     expected = {"learning_val", "learning_ood", "training_loss", "captions_ood", "confusion_ood_color", "coverage"}
     assert expected | {"spectrum", "cosines", "by_number_of_objects", "training_lr", "training_temperature"} <= names
-    assert (run / "figures" / "learning_val.png").read_bytes().startswith(b"\x89PNG")
-    assert (run / "figures" / "learning_val.pdf").read_bytes().startswith(b"%PDF")
+    assert not (run / "figures").exists()
 
 
 def test_unfinished_run_reports_the_newest_numbers(make_run, tmp_path):
@@ -167,7 +171,7 @@ def test_names_from_the_run_folder_are_escaped(make_run, tmp_path):
     scene = {
         "split": attack,
         "index": 1,
-        "image": "../outside.png",
+        "image": "../outside.png",  # as earlier versions named their pictures, only inside the run folder
         "caption_true": attack,
         "caption_preferred": attack,
     }
@@ -178,7 +182,31 @@ def test_names_from_the_run_folder_are_escaped(make_run, tmp_path):
     page = write_report([run]).read_text()
     assert "<img src=x" not in page
     assert page.count("&lt;img src=x onerror=alert(1)&gt;") >= 9
-    assert "c2VjcmV0" not in page  # a picture outside the run folder is not shown
+    assert "c2VjcmV0" not in page
+    assert "outside.png" not in page
+
+
+def test_worst_bound_scenes_show_the_pictures_that_stand_in_their_file(make_run, tmp_path):
+    run = make_run(tmp_path, splits=["val"])
+    file = run / "examples" / "val.json"
+    first, second, third, *_ = scenes = json.loads(file.read_text())
+    assert first["image"] in pictures(examples_of(read_run(run).examples, shown=5))
+    second["image"], third["image"] = "examples/val-00000101.png", "data:image/svg+xml;base64,PHN2Zz4="
+    file.write_text(json.dumps(scenes))
+    examples = {"val": read_run(run).examples["val"]}
+    assert examples["val"][0]["image"].startswith(b"\x89PNG")
+    assert [scene["image"] for scene in examples["val"][1:3]] == [None, None]
+    page = examples_of(examples, shown=5)
+    assert pictures(page) == [scene["image"] for scene in (first, *scenes[3:])]
+    assert second["caption_true"] in page
+    second["image"] = first["image"][:-1]
+    file.write_text(json.dumps(scenes))
+    with pytest.raises(InputError, match=r"val\.json: a picture in it is damaged"):
+        read_run(run)
+
+
+def pictures(page: str) -> list[str]:
+    return re.findall(r'<img src="([^"]*)"', page)
 
 
 def test_several_runs_side_by_side(make_run, tmp_path):

@@ -1,5 +1,6 @@
 """The offline wandb run holds what the run folder holds: read back record by record from wandb's own file."""
 
+import io
 import json
 import os
 import re
@@ -10,12 +11,15 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import wandb
+from PIL import Image
 from wandb.proto import wandb_internal_pb2
 
 from dualenc.configs import WANDB_PROJECT
 from dualenc.errors import InputError
+from dualenc.report.folder import read_examples
 from dualenc.sync import UPLOADED, LiveWandb, Membership, _send, export_offline, main, membership, upload
 
 BLOCK = 32_768
@@ -105,17 +109,43 @@ def test_offline_run_holds_every_metric_line(run, offline):
     }
 
 
-def test_offline_run_holds_the_worst_bound_scenes_with_pictures(run, offline):
+def test_offline_run_holds_the_worst_bound_scenes_without_a_file_for_each(run, offline):
     found = read_back(offline)
+    table = json.loads(found["files"]["examples.table.json"].read_text())
+    assert len(table["data"]) == 10
+    assert "picture" not in table["columns"]
+    assert sum(1 for _ in (run / "wandb").rglob("*")) < 16
+
+
+def test_an_upload_holds_the_worst_bound_scenes_with_pictures(run, tmp_path, monkeypatch):
+    """The command is taken in place of a server."""
+    found: dict = {}
+
+    def send(command, **_):
+        [path] = (Path(part) for part in command if "offline-run-" in part)
+        found.update(read_back(path))
+        found["files"] = {name: file.read_bytes() for name, file in found["files"].items()}
+        found["folder"] = path
+        return subprocess.CompletedProcess(command, returncode=0)
+
+    real = subprocess.run
+    monkeypatch.setattr("dualenc.sync.subprocess.run", lambda c, **k: send(c, **k) if "sync" in c else real(c, **k))
+    before = sorted((run / "wandb").rglob("*"))
+    assert upload(run)
+    assert sorted((run / "wandb").rglob("*")) == sorted([*before, run / UPLOADED])
+    assert not found["folder"].exists()
     assert found["history"][-1]["examples/_type"] == "table-file"
     assert found["history"][-1]["examples/nrows"] == 10
-    table = json.loads(found["files"]["examples.table.json"].read_text())
+    table = json.loads(found["files"]["examples.table.json"])
     scene = json.loads((run / "examples" / "val.json").read_text())[0]
     row = dict(zip(table["columns"], table["data"][0]))
     for key in ("split", "index", "caption_preferred", "caption_true", "score_preferred", "score_true"):
         assert row[key] == scene[key]
-    picture = found["files"][row["picture"]["path"]]
-    assert picture.read_bytes() == (run / scene["image"]).read_bytes()
+    sent, kept = (
+        np.asarray(Image.open(io.BytesIO(png)))
+        for png in (found["files"][row["picture"]["path"]], read_examples(run)["val"][0]["image"])
+    )
+    assert np.array_equal(sent, kept)
 
 
 def test_export_stays_inside_the_run_folder(make_run, tmp_path):
@@ -193,12 +223,14 @@ def test_an_upload_sends_what_is_new_and_nothing_twice(make_run, tmp_path, monke
     run = make_run(tmp_path, pictures=False, splits=[], finished=False)
     (run / "metrics.jsonl").write_text("")
     append(run, 8, 16)
-    sent, commands = [], []
+    sent, commands, cwd = [], [], []
 
     def fake(command, **kwargs):
         if "sync" not in command:
             return real(command, **kwargs)
-        commands.append(command)
+        commands.append(command[:5] + command[6:])
+        cwd.append(kwargs["cwd"])
+        assert Path(command[5]).is_relative_to(cwd[-1])
         sent.append(read_back(Path(command[5])))
         return subprocess.CompletedProcess(command, returncode=len(commands) == 1)
 
@@ -206,8 +238,8 @@ def test_an_upload_sends_what_is_new_and_nothing_twice(make_run, tmp_path, monke
     monkeypatch.setattr("dualenc.sync.subprocess.run", fake)
     monkeypatch.setattr("dualenc.sync.RETRY_SECONDS", (0.0,))
     assert upload(run, project="other")
-    [exported] = (run / "wandb").glob("offline-run-*")
-    assert commands == [[sys.executable, "-m", "wandb", "sync", "--yes", str(exported), "--project", "other"]] * 2
+    assert commands == [[sys.executable, "-m", "wandb", "sync", "--yes", "--project", "other"]] * 2
+    assert not any(folder.exists() for folder in cwd)
     assert sent[0] == sent[1]
     assert [line["samples"] for line in sent[1]["history"]] == [8, 16]
     assert not upload(run, project="other")
@@ -217,8 +249,6 @@ def test_an_upload_sends_what_is_new_and_nothing_twice(make_run, tmp_path, monke
     assert upload(run, project="other")
     assert [line["samples"] for line in sent[2]["history"]] == [24, 32]
     assert sent[2]["steps"] == [3, 4]  # a continuation, not a run that begins again
-    [whole] = (run / "wandb").glob("offline-run-*")
-    assert [line["samples"] for line in read_back(whole)["history"]] == [8, 16, 24, 32]
     assert upload(run)  # to the project of its config, which has seen nothing of it
     assert [line["samples"] for line in sent[3]["history"]] == [8, 16, 24, 32]
     assert "--project" not in commands[3]
@@ -228,7 +258,7 @@ def test_an_upload_that_fails_again_and_again_is_one_line(make_run, tmp_path, mo
     run = make_run(tmp_path, pictures=False, splits=[], finished=False)
     monkeypatch.setattr("dualenc.sync.RETRY_SECONDS", (0.0, 0.0))
     with pytest.raises(InputError, match="wandb login"):
-        _send([sys.executable, "-c", "import sys; sys.exit(1)"], run, run)
+        _send([sys.executable, "-c", "import sys; sys.exit(1)"], run, cwd=tmp_path)
     assert not (run / UPLOADED).exists()
 
 

@@ -54,8 +54,6 @@ overrides:
   trainer.batch_size: 32
   eval.every: 320
   eval.num_scenes: 20
-  eval.worst_scenes: 0
-  run.report: false
   logging.wandb: disabled
 grid: {{run.seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]}}
 """
@@ -103,6 +101,9 @@ def dataset(cluster: Cluster, site: Site) -> None:
     maker = (site.logs / "sweep-shared-data-0.out").read_text()
     print(f"datasets: {made}; jobs: {jobs}; {show(cluster, site, sweep)}; the maker said: {maker.splitlines()[-1]}")
     assert len([path for path in site.folder.glob("data/*/dataset.json")]) == 1
+    inodes = max(map(num_inodes, site.runs()))
+    print(f"runs on pictures, with reports: at most {inodes} inodes a run")
+    assert inodes < 40
 
 
 def time_limit(cluster: Cluster, site: Site, samples: int) -> None:
