@@ -17,7 +17,7 @@ from dualenc.config import (
 )
 from dualenc.data import Dataset, PoolSettings, QuerySettings, ShardSource, Source, SymbolicSource
 from dualenc.data.queries import SymbolicQueries, SymbolicScenes, TextQueries
-from dualenc.models import DualEncoder, MultiplicativeTower, SymbolicTower, TextTower, VisionTower
+from dualenc.models import DualEncoder, MultiplicativeTower, ObjectTower, SymbolicTower, TextTower, VisionTower
 from dualenc.scenes import ConceptSpace, SceneSampler, Tokenizer
 
 
@@ -59,26 +59,26 @@ class ModelSpec:
 def build_model(spec: ModelSpec) -> DualEncoder:
     """The dual encoder of a spec, freshly initialised from torch's random state."""
     config = spec.model
-    scene: torch.nn.Module
-    if config.scene.kind == "vision":
-        assert spec.image_size is not None
-        scene = VisionTower(
-            image_size=spec.image_size, patch_size=config.scene.patch_size, **_sizes(config, config.scene)
-        )
-    else:
-        scene = SymbolicTower(
-            SymbolicScenes.vocabulary_size(spec.space),
-            max_length=SymbolicScenes.max_length(spec.space, spec.max_objects),
-            **_sizes(config, config.scene),
-        )
     assert config.initial_logit_scale is not None  # resolved
     return DualEncoder(
-        scene,
+        _scene_tower(spec),
         _query_tower(spec),
         initial_logit_scale=config.initial_logit_scale,
         max_logit_scale=config.max_logit_scale,
         initial_logit_bias=config.initial_logit_bias,
     )
+
+
+def _scene_tower(spec: ModelSpec) -> torch.nn.Module:
+    scene, sizes = spec.model.scene, _sizes(spec.model, spec.model.scene)
+    if scene.kind == "vision":
+        assert spec.image_size is not None
+        return VisionTower(image_size=spec.image_size, patch_size=scene.patch_size, **sizes)
+    sizes["max_length"] = SymbolicScenes.max_length(spec.space, spec.max_objects)
+    vocabulary = SymbolicScenes.vocabulary_size(spec.space)
+    if scene.kind == "objects":
+        return ObjectTower(vocabulary, object_length=SymbolicScenes.object_length(spec.space), **sizes)
+    return SymbolicTower(vocabulary, **sizes)
 
 
 def _query_tower(spec: ModelSpec) -> torch.nn.Module:

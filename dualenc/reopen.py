@@ -7,7 +7,7 @@ import numpy as np
 
 from dualenc import configs
 from dualenc.build import build_source, query_settings
-from dualenc.config import identity
+from dualenc.config import DataConfig, identity
 from dualenc.data import Dataset, EvalBatch, QuerySettings, ShardSource, Source
 from dualenc.data.open import open_data
 from dualenc.data.queries import trimmed
@@ -24,6 +24,7 @@ def reopen(loaded: LoadedModel, path: str | None = None) -> Source:
     """
     config = loaded.config
     if path is None:
+        _check_there(config.data)
         data, found = open_data(config.data, config.model)
         if isinstance(data, Dataset):
             _check_same(loaded, data, found)
@@ -35,6 +36,13 @@ def reopen(loaded: LoadedModel, path: str | None = None) -> Source:
     source = TranslatedSource(dataset, loaded=loaded, settings=query_settings(config))
     _check_lengths(loaded, source)
     return source
+
+
+def is_own(loaded: LoadedModel, source: Source) -> bool:
+    """Whether these are the data that the run was trained on, wherever they lie."""
+    if not isinstance(source, ShardSource):
+        return True
+    return source.dataset.hash == read_json(loaded.folder / "summary.json")["dataset"]["hash"]
 
 
 class TranslatedSource(ShardSource):
@@ -54,6 +62,16 @@ class TranslatedSource(ShardSource):
             return batch
         captions, edits = self._ids[batch.texts.captions], self._ids[batch.texts.edits]
         return batch._replace(texts=batch.texts._replace(captions=captions, edits=edits))
+
+
+def _check_there(data: DataConfig) -> None:
+    """Refuses a run whose data cannot be found from this folder, before anyone is told to change its config."""
+    for path in filter(None, (data.path, data.generate)):
+        if not Path(path).exists():
+            raise InputError(
+                f"data.path: the data of this run comes from {path}, which is not here; start from the folder that the "
+                "run was trained in, or give data.path=DATASET"
+            )
 
 
 def _check_same(loaded: LoadedModel, dataset: Dataset, found: str) -> None:
@@ -98,7 +116,7 @@ def _check_readable(loaded: LoadedModel, dataset: Dataset) -> None:
             f"data.path: the pictures of {dataset.folder} have {dataset.image_size} pixels a side, the model sees "
             f"{spec.image_size}; make the dataset with data.picture.size={spec.image_size}"
         )
-    if spec.model.scene.kind == "symbolic" and dataset.max_objects > spec.max_objects:
+    if spec.model.scene.kind != "vision" and dataset.max_objects > spec.max_objects:
         raise InputError(
             f"data.path: {dataset.folder} has scenes of {dataset.max_objects} objects, the model reads "
             f"{spec.max_objects}; make the dataset with fewer objects"

@@ -29,6 +29,7 @@ from dualenc.analysis.targets import PretrainedTarget, RunTarget, Target, embed_
 from dualenc.analysis.texts import draw_pairs, texts_of
 from dualenc.errors import InputError
 from dualenc.metrics import bag_level
+from dualenc.models import TokenTower
 from dualenc.models.transformer import Packing, Transformer
 from dualenc.processes import become_worker, num_cores
 
@@ -115,9 +116,9 @@ def tower_states(tower: nn.Module, inputs: Tensor) -> tuple[Float[Tensor, "n lay
     with recorded(tower) as states:
         tower(inputs)
     found = torch.stack(states, dim=1)
-    tokens = not inputs.is_floating_point() and inputs.ndim == 2
-    lengths = (inputs != 0).sum(1).cpu().numpy() if tokens else np.full(len(inputs), found.shape[2])
-    return found, lengths
+    if isinstance(tower, TokenTower):
+        return found, tower.lengths(inputs).cpu().numpy()
+    return found, np.full(len(inputs), found.shape[2])
 
 
 @torch.no_grad()

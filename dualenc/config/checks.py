@@ -55,7 +55,7 @@ def check(config: Config) -> None:
             "loss.targets=truth"
         )
     if data.kind == "symbolic" and model.scene.kind == "vision":
-        raise InputError("model.scene.kind: symbolic scenes have no pictures; use model.scene.kind=symbolic")
+        raise InputError("model.scene.kind: symbolic scenes have no pictures; use model.scene.kind=symbolic or objects")
     _check_losses(config)
     assert model.initial_logit_scale is not None
     if model.initial_logit_scale > model.max_logit_scale:
@@ -149,8 +149,9 @@ def notes(config: Config) -> list[str]:
         lines.append("note: data.edits_per_scene has no effect: data.edits is empty")
     if data.kind == "shards" and data.symbolic != SymbolicConfig():
         lines.append("note: data.symbolic has no effect with data.kind=shards")
-    if config.model.scene.kind == "symbolic" and config.model.scene.patch_size != SceneTowerConfig().patch_size:
-        lines.append("note: model.scene.patch_size has no effect with model.scene.kind=symbolic")
+    scene = config.model.scene
+    if scene.kind != "vision" and scene.patch_size != SceneTowerConfig().patch_size:
+        lines.append(f"note: model.scene.patch_size has no effect with model.scene.kind={scene.kind}")
     lines += [
         f"note: model.query.{name} has no effect with model.query.kind={config.model.query.kind}"
         for name in _unread(config.model)

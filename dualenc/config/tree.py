@@ -89,7 +89,9 @@ class TowerConfig:
 class SceneTowerConfig(TowerConfig):
     """The tower that sees scenes."""
 
-    kind: Literal["vision", "symbolic"] = field("vision", "pictures, or the scene's objects as tokens")
+    kind: Literal["vision", "symbolic", "objects"] = field(
+        "vision", "pictures; every value of the scene's objects as a token; or every object as one"
+    )
     patch_size: int = field(8, "pixels of a patch's side; divides the picture's side", minimum=1)
 
 

@@ -91,15 +91,20 @@ class SymbolicScenes:
         return cls.FIRST_VALUE + space.num_values
 
     @classmethod
+    def object_length(cls, space: ConceptSpace) -> int:
+        """Tokens of an object."""
+        return space.num_concepts + 2
+
+    @classmethod
     def max_length(cls, space: ConceptSpace, max_objects: int) -> int:
         """Longest token sequence of a scene."""
-        return (space.num_concepts + 2) * max_objects + 1
+        return cls.object_length(space) * max_objects + 1
 
     @classmethod
     def tokens(cls, scenes: Scenes) -> np.ndarray:
         """int64 [n, (C + 2) * m + 1] for scenes of at most m objects."""
         space, (n, m) = scenes.space, scenes.objects.shape
-        length = space.num_concepts + 2
+        length = cls.object_length(space)
         if space.num_objects <= LISTED:
             tokens = _object_tokens(space).take(scenes.objects, axis=0)
         else:
@@ -113,7 +118,7 @@ class SymbolicScenes:
     @classmethod
     def _of_objects(cls, space: ConceptSpace, objects: np.ndarray) -> np.ndarray:
         """int64 [..., C + 2]: [SOO] v_1 .. v_C [EOO] of object ids [...], padding where the id is -1."""
-        tokens = np.empty((*objects.shape, space.num_concepts + 2), dtype=np.int64)
+        tokens = np.empty((*objects.shape, cls.object_length(space)), dtype=np.int64)
         tokens[..., 0], tokens[..., -1] = cls.SOO, cls.EOO
         tokens[..., 1:-1] = space.values_of(objects) + space.offsets + cls.FIRST_VALUE
         tokens[objects < 0] = cls.PAD

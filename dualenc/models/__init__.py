@@ -5,13 +5,14 @@ from dualenc.models.dual_encoder import DualEncoder
 from dualenc.models.flops import embedded_flops, step_flops
 from dualenc.models.multiplicative import MultiplicativeTower
 from dualenc.models.parameter_groups import no_decay, parameter_groups
-from dualenc.models.towers import Readout, SymbolicTower, TextTower, TokenTower, VisionTower
+from dualenc.models.towers import ObjectTower, Readout, SymbolicTower, TextTower, TokenTower, VisionTower
 from dualenc.models.transformer import Transformer
 
 __all__ = [
     "CompiledEncoder",
     "DualEncoder",
     "MultiplicativeTower",
+    "ObjectTower",
     "Readout",
     "SymbolicTower",
     "TextTower",

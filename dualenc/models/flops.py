@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dualenc.models.dual_encoder import DualEncoder
 from dualenc.models.multiplicative import MultiplicativeTower
-from dualenc.models.towers import PAD, TokenTower, VisionTower
+from dualenc.models.towers import PAD, ObjectTower, TokenTower, VisionTower
 from dualenc.models.transformer import Block, Transformer
 
 BACKWARD = 2
@@ -63,6 +63,8 @@ def tower_flops(tower: nn.Module, *, length: float | None = None) -> float:
         if length is None:
             raise ValueError("a tower that reads tokens needs their number: give its length")
         tokens, first = length, 0
+        if isinstance(tower, ObjectTower):
+            tokens = 1 + (length - 1) / tower.object_length  # all but [EOS] belong to objects
     else:
         raise ValueError(f"operations of a {type(tower).__name__} are not known: use a tower of dualenc.models")
     trunk = transformer_flops(tower.transformer, tokens, read_one=tower.readout == "eos")

@@ -1,8 +1,9 @@
 """Towers: scenes or queries in, one vector each out. None of them normalises; `DualEncoder` does."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
@@ -64,12 +65,19 @@ class TokenTower(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "n t"]) -> Float[Tensor, "n output_dim"]:
         """Raises ValueError for sequences longer than ``max_length``."""
-        length = tokens.shape[1]
-        if length > self.max_length:
-            raise ValueError(f"sequences of {length} tokens, but max_length is {self.max_length}: raise max_length")
-        mask = tokens != PAD
-        x = self.embedding(tokens) + self.positions[:length]
-        return self.projection(read_out(self.transformer, x, mask, self.readout))
+        if tokens.shape[1] > self.max_length:
+            raise ValueError(
+                f"sequences of {tokens.shape[1]} tokens, but max_length is {self.max_length}: raise max_length"
+            )
+        return self.projection(read_out(self.transformer, *self.embed(tokens), self.readout))
+
+    def embed(self, tokens: Int[Tensor, "n t"]) -> tuple[Float[Tensor, "n s width"], Bool[Tensor, "n s"]]:
+        """What the transformer reads, and which of its places are no padding."""
+        return self.embedding(tokens) + self.positions[: tokens.shape[1]], tokens != PAD
+
+    def lengths(self, tokens: Int[Tensor, "n t"]) -> Int[Tensor, " n"]:
+        """Places of each sequence that the transformer reads."""
+        return (tokens != PAD).sum(1)
 
 
 class SymbolicTower(TokenTower):
@@ -78,6 +86,31 @@ class SymbolicTower(TokenTower):
     A scene reads [SOO] v_1 ... v_C [EOO] for each object, then [EOS] (Uselis et al. 2026, arXiv 2605.31503); the data
     side makes the tokens.
     """
+
+
+class ObjectTower(TokenTower):
+    """A `TokenTower` for symbolic scenes that reads one token per object: the sum of the object's value embeddings.
+
+    Which values belong together is given, so attention need not find it; that they belong together still has to be
+    made from their sum, by the feed-forward layers. Objects have no positions: a scene is a set of them, and the order
+    in which they are named plays no part. The tokens are those of `SymbolicTower`, ``object_length`` for an object.
+    """
+
+    def __init__(self, vocab_size: int, *, object_length: int, **options: Any) -> None:
+        super().__init__(vocab_size, **options)
+        self.object_length = object_length
+        self.register_parameter("positions", None)
+
+    def embed(self, tokens: Int[Tensor, "n t"]) -> tuple[Float[Tensor, "n s width"], Bool[Tensor, "n s"]]:
+        """The objects, then [EOS]."""
+        tokens = F.pad(tokens, (0, -tokens.shape[1] % self.object_length), value=PAD)
+        here = rearrange(tokens != PAD, "n (s l) -> n s l", l=self.object_length)
+        x = rearrange(self.embedding(tokens), "n (s l) width -> n s l width", l=self.object_length)
+        return x.masked_fill(~here[..., None], 0).sum(2), here.any(2)
+
+    def lengths(self, tokens: Int[Tensor, "n t"]) -> Int[Tensor, " n"]:
+        """Objects of each scene, and one."""
+        return -(-super().lengths(tokens) // self.object_length)
 
 
 class TextTower(TokenTower):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dualenc.models import DualEncoder, SymbolicTower, TextTower, VisionTower, step_flops
+from dualenc.models import DualEncoder, ObjectTower, SymbolicTower, TextTower, VisionTower, step_flops
 
 SIZES = {"width": 64, "depth": 2, "heads": 4, "output_dim": 24, "mlp_ratio": 3.0}
 
@@ -39,6 +39,14 @@ def test_towers_of_tokens_on_both_sides() -> None:
     assert estimated == counted(model, scenes, queries)
     with pytest.raises(ValueError, match="give its length"):
         step_flops(model, num_scenes=5, num_queries=6, query_length=4)
+
+
+def test_a_tower_of_objects_reads_one_token_for_each() -> None:
+    scene = ObjectTower(30, object_length=4, max_length=9, **SIZES)
+    model = DualEncoder(scene, SymbolicTower(30, max_length=4, **SIZES))
+    scenes, queries = torch.randint(1, 30, (5, 9)), torch.randint(1, 30, (6, 4))
+    estimated = step_flops(model, num_scenes=5, num_queries=6, query_length=4, scene_length=9)
+    assert estimated == counted(model, scenes, queries)
 
 
 def test_an_unknown_tower_is_refused() -> None:

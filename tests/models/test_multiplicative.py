@@ -9,7 +9,7 @@ from dualenc import config as configuration
 from dualenc.build import ModelSpec, build_model
 from dualenc.config import MULTIPLICATIVE, TRANSFORMER
 from dualenc.data.queries import SymbolicQueries, SymbolicScenes
-from dualenc.models import MultiplicativeTower, SymbolicTower, VisionTower
+from dualenc.models import MultiplicativeTower, ObjectTower, SymbolicTower, VisionTower
 from dualenc.models import multiplicative as module
 from dualenc.scenes import ConceptSpace, Scenes
 
@@ -105,10 +105,12 @@ def spec(*overrides: str, kind: str = "vision") -> ModelSpec:
     return ModelSpec(model=config.model, concepts=SPACE.to_dict(), vocabulary=[], max_objects=2, image_size=32)
 
 
-@pytest.mark.parametrize("kind", ["vision", "symbolic"])
-def test_any_scene_tower_goes_with_it(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "tower"), [("vision", VisionTower), ("symbolic", SymbolicTower), ("objects", ObjectTower)]
+)
+def test_any_scene_tower_goes_with_it(kind: str, tower: type) -> None:
     model = build_model(spec("model.query.variant=global", kind=kind))
-    assert isinstance(model.scene_tower, VisionTower if kind == "vision" else SymbolicTower)
+    assert isinstance(model.scene_tower, tower)
     embedded = model.encode_queries(of_values())
     assert embedded.shape == (12, 64)
     assert model.query_tower.per_object.projection.in_features == 64, "the rank is the output dimension"

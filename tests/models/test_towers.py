@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dualenc.models import SymbolicTower, TextTower, TokenTower, Transformer, VisionTower
+from dualenc.models import ObjectTower, SymbolicTower, TextTower, TokenTower, Transformer, VisionTower
 
 SMALL = {"width": 32, "depth": 2, "heads": 4, "output_dim": 16}
 DEFAULT = {"width": 512, "depth": 6, "heads": 8, "output_dim": 512}
@@ -79,6 +79,38 @@ def test_masked_positions_are_not_attended_to():
     before, after = trunk(x, mask), trunk(changed, mask)
     torch.testing.assert_close(before[0, :3], after[0, :3])
     assert not torch.allclose(before[1, :3], after[1, :3])
+
+
+def object_tower(**options) -> ObjectTower:
+    torch.manual_seed(0)
+    sizes = {"width": 16, "depth": 2, "heads": 2, "output_dim": 8, "max_length": 13}
+    return ObjectTower(12, object_length=4, **{**sizes, **options})
+
+
+SCENES = torch.tensor([[1, 4, 8, 2, 1, 5, 9, 2, 3, 0, 0, 0, 0], [1, 4, 9, 2, 1, 5, 8, 2, 1, 6, 7, 2, 3]])
+"""Two objects and [EOS]; three objects, the first two of which have exchanged a value."""
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_a_tower_of_objects_reads_a_set(readout):
+    tower = object_tower(readout=readout)
+    swapped = SCENES.clone()
+    swapped[:, :4], swapped[:, 4:8] = SCENES[:, 4:8], SCENES[:, :4]
+    torch.testing.assert_close(tower(swapped), tower(SCENES))
+    exchanged = SCENES[:1].clone()
+    exchanged[0, [2, 6]] = SCENES[0, [6, 2]]
+    assert not torch.allclose(tower(exchanged), tower(SCENES[:1]))
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_a_tower_of_objects_ignores_padding_and_reads_one_place_per_object(readout):
+    tower = object_tower(readout=readout)
+    torch.testing.assert_close(tower(SCENES[:1, :9]), tower(SCENES)[:1])
+    x, mask = tower.embed(SCENES)
+    assert x.shape == (2, 4, 16)
+    assert mask.tolist() == [[True, True, True, False], [True] * 4]
+    assert tower.lengths(SCENES).tolist() == mask.sum(1).tolist() == [3, 4]
+    torch.testing.assert_close(x[1, 2], tower.embedding.weight[[1, 6, 7, 2]].sum(0))
 
 
 def test_too_long_a_sequence_is_refused():
