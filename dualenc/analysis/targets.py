@@ -21,7 +21,7 @@ from dualenc.data import Dataset, ShardSource, Source, SymbolicSource
 from dualenc.errors import InputError
 from dualenc.evaluation import spans
 from dualenc.loading import LoadedModel
-from dualenc.reopen import reopen
+from dualenc.reopen import is_own, reopen
 from dualenc.scenes import ConceptSpace, Scenes
 
 _STATUS_OF = {"train": "train", "val": "train", "val_ood": "heldout", "ood": "heldout", "mixed": "mixed"}
@@ -118,10 +118,9 @@ def open_target(target: str, options: StudyOptions) -> Target:
     from dualenc import load
 
     loaded = load(target, options.weights)
-    source = reopen(loaded)
-    train = source.split.train  # what training showed, whatever the other dataset's own split says
-    if path is not None:
-        source = reopen(loaded, path)
+    source = reopen(loaded, path)
+    # what training showed, whatever the split of another dataset says
+    train = (source if is_own(loaded, source) else reopen(loaded)).split.train
     return RunTarget(loaded.to(device_for_use(loaded.config)), source, train, options)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from dualenc import embed, evaluate, export
+from dualenc.analysis.studies import StudyOptions
+from dualenc.analysis.targets import RunTarget, open_target
 from dualenc.build import build_source, model_spec
 from dualenc.data import Dataset, Source
 from dualenc.errors import InputError
@@ -144,6 +146,22 @@ def test_data_that_is_no_longer_what_the_run_saw_is_refused(flat_run: Path, copy
     assert "data.path=" in message
 
 
+def test_data_that_lie_elsewhere_now_can_be_given(flat_run: Path, flat_data: Path, copy_of: CopyOf) -> None:
+    folder = copy_of(flat_run)
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace(str(flat_data), "gone"))
+    assert "comes from gone, which is not here" in refusal(folder)
+    options = StudyOptions()
+    options.data.path = str(flat_data)
+    target = open_target(str(folder), options)
+    assert isinstance(target, RunTarget)
+    assert target.train.tolist() == Dataset(flat_data).split.train.tolist()
+    summary = json.loads((folder / "summary.json").read_text())
+    edit_json(folder / "summary.json", dataset={**summary["dataset"], "hash": "0000000000"})
+    with pytest.raises(InputError, match="comes from gone"):  # what training showed, another dataset does not tell
+        open_target(str(folder), options)
+
+
 def test_a_place_that_cannot_be_written_is_refused_first(
     flat_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +202,8 @@ def test_a_missing_run_is_refused_before_torch_is_imported(python: Callable[...,
 import sys
 import dualenc
 from dualenc import embed, evaluate, export
+from dualenc.analysis.studies import StudyOptions
+from dualenc.analysis.targets import RunTarget, open_target
 from dualenc.errors import InputError
 calls = (
     lambda: dualenc.load("nowhere-1"),
