@@ -21,7 +21,8 @@ from dualenc.errors import InputError
 from dualenc.metrics import recognition
 
 TRAIN_SHARE, VALIDATION_SHARE = 0.4, 0.1
-L2_GRID = (10.0, 1.0, 1e-1, 1e-2, 1e-3)
+L2_GRID = (10.0, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+_PATIENCE = 2  # smaller l2s in a row that are no better, after which none is tried
 TOLERANCE = 1e-5
 _SEARCH_TOLERANCE = 1e-3  # while the L2 is chosen: the order of the candidates is settled long before
 _MAX_ITERATIONS = 5000
@@ -128,21 +129,23 @@ def fit_probe(
 
     A scene's target is spread over what it holds; the cross-entropy is a mean over the mentions of each class, summed
     over classes, so that a rare class counts as much as a frequent one. The l2 of `grid` with the most hits on the
-    validation rows is taken, the larger one of equals. Solved by L-BFGS in float64 until no entry of the gradient
+    validation rows is taken, the larger one of equals; they are tried in descending order until two are no better than
+    the best. Solved by L-BFGS in float64 until no entry of the gradient
     exceeds `TOLERANCE`, in coordinates where the Hessian is near the identity (principal axes, each divided by the
     root of its variance + l2), which changes the path and not the optimum: tens of iterations instead of thousands.
     The same on every call; computed on the device of `embeddings`.
     """
     problem = _Problem(embeddings[torch.from_numpy(split.train)], labels[split.train])
     validation, wanted = embeddings[torch.from_numpy(split.validation)], labels[split.validation]
-    best, hits = None, -1
+    best, hits, worse = None, -1, 0
     start = None
     for l2 in sorted(grid, reverse=True):
         start = problem.solve(l2, _SEARCH_TOLERANCE, start=start)
         found = int(problem.probe(start).hits(validation, wanted).sum())
+        worse = 0 if found > hits else worse + 1
         if found > hits:
             best, hits = start, found
-        if found == len(wanted):
+        if found == len(wanted) or worse == _PATIENCE:
             break
     assert best is not None
     return problem.probe(problem.solve(best.l2, TOLERANCE, start=best))

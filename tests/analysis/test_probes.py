@@ -94,6 +94,20 @@ def test_the_l2_is_chosen_on_validation_scenes():
     assert chosen[2.0] > chosen[0.01]
 
 
+def test_a_small_l2_is_found_where_it_is_better():
+    """A value that shows in a direction of a hundredth of the others' spread."""
+    rng = np.random.default_rng(0)
+    which = rng.integers(2, size=600)
+    x = np.concatenate(
+        [rng.normal(size=(600, 20)), 0.01 * (2 * which[:, None] - 1 + 0.3 * rng.normal(size=(600, 1)))], 1
+    )
+    embeddings, labels = torch.from_numpy(x), np.eye(2, dtype=bool)[which]
+    split = SceneSplit(np.arange(240), np.arange(240, 300), np.arange(300, 600))
+    best = fit_probe(embeddings, labels, split=split)
+    assert best.l2 <= 1e-4
+    assert probe_accuracy(best, embeddings[300:], labels[300:]) > 0.97
+
+
 def test_a_rare_class_counts_as_much_as_a_frequent_one():
     rng = np.random.default_rng(0)
     which = (rng.random(8000) < 0.05).astype(int)  # one scene in twenty holds the second thing
