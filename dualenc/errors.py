@@ -1,14 +1,18 @@
 """A clear no: how every entry point says that an input is wrong (one line, exit code 2)."""
 
+import contextlib
 import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+STDOUT = 1
 EXIT_OK = 0
 EXIT_BAD_INPUT = 2
 EXIT_LOST = 75  # the system's EX_TEMPFAIL: "try again"
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # what a shell shows for SIGPIPE: the reader of our output, as `head`, has enough
 
 
 class InputError(ValueError):
@@ -37,18 +41,34 @@ def run_cli(main: Callable[[list[str]], int | None]) -> None:
     """Runs `main(argv)` and leaves the process with the exit code the README promises.
 
     `InputError` and `OSError` (disk full, no permission, no such file) become one line on stderr and exit 2,
-    `ProcessLost` one line and exit 75, an interrupt exit 130. All else is a defect of ours and keeps its traceback.
+    `ProcessLost` one line and exit 75, an interrupt exit 130. Where the reader of our output leaves first, as `head`
+    does, nothing is said. All else is a defect of ours and keeps its traceback.
     """
+    said = None
     try:
         code = main(sys.argv[1:]) or EXIT_OK
     except KeyboardInterrupt as error:
-        print("interrupted; the same command continues", file=sys.stderr)
-        code = exit_code(error)
+        said, code = "interrupted; the same command continues", exit_code(error)
     except (InputError, OSError, ProcessLost) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        code = exit_code(error)
-    sys.stdout.flush()
+        said, code = f"error: {one_line(error)}", exit_code(error)
+    if not _is_read():
+        sys.exit(EXIT_UNREAD)
+    if said:
+        print(said, file=sys.stderr)
     sys.exit(code)
+
+
+def _is_read() -> bool:
+    """Whether anyone still reads our output. If not, it goes nowhere from now on, or the interpreter would complain at
+    its end."""
+    pipe = select.poll()
+    pipe.register(STDOUT, 0)  # asks for errors only; a pipe without a reader is one
+    with contextlib.suppress(BrokenPipeError):
+        if not pipe.poll(0):
+            sys.stdout.flush()
+            return True
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+    return False
 
 
 def exit_code(error: BaseException | None) -> int:

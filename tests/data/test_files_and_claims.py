@@ -230,6 +230,22 @@ run_cli(main)
     assert output == ""
 
 
+def test_a_reader_who_leaves_first_hears_no_complaint() -> None:
+    process = start(
+        "from dualenc.errors import run_cli\n"
+        "def main(argv):\n"
+        "    for line in range(100_000):\n"
+        "        print(line)\n"
+        "run_cli(main)"
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    assert process.wait(DEADLINE) == 141
+    assert process.stderr.read() == ""
+
+
 def test_a_defect_of_ours_keeps_its_traceback() -> None:
     process = start("from dualenc.errors import run_cli\nrun_cli(lambda argv: 1 // 0)")
     _, errors = process.communicate(timeout=DEADLINE)
