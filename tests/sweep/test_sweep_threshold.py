@@ -16,6 +16,8 @@ from dualenc.sweep.search import Outcome, Range, Search, fit
 from dualenc.sweep.threshold import Threshold, results
 
 ROOT = Path(__file__).resolve().parents[2]
+STORED = Path(__file__).with_name("stored_grid.csv")
+"""coverage, seed, binding gain on held-out objects: one line for each run of a grid."""
 RANGE = Range(low=0.1, high=0.9, step=0.025, level=0.5, max_points=16)
 BASE = f"base: {ROOT}/configs/symbolic.yaml\n"
 
@@ -150,6 +152,20 @@ def finished(run, gain: float) -> None:
     write_json(run.folder.summary, {"metrics": {"ood/binding_gain": gain}})
 
 
+def searched(plan, gain) -> tuple[dict, int]:
+    """What the search over a sweep finds, point -> gain, and how many runs it takes."""
+    threshold = Threshold(plan)
+    queue, ran = threshold.begin(), 0
+    while queue:
+        run = queue.pop()
+        assert look(plan, run).state == "waiting"
+        finished(run, gain(run.point))
+        ran += 1
+        if further := threshold.told(look(plan, run), ran=True):
+            queue.append(further)
+    return results(threshold), ran
+
+
 SWEEP = """
 zip: {run.seed: [0, 1], data.seed: [0, 1]}
 grid: {optim.lr: [1.0e-3, 2.0e-3], data.coverage: [0.2, 0.8]}
@@ -168,16 +184,8 @@ def test_every_group_and_seed_is_searched_and_reported(plan_of) -> None:
     plan = plan_of(SWEEP)
     for run in plan.runs[:4]:  # of the first seed
         finished(run, gain(run.point))
-    threshold = Threshold(plan)
-    queue, ran = threshold.begin(), 0
-    while queue:
-        run = queue.pop()
-        assert look(plan, run).state == "waiting"
-        finished(run, gain(run.point))
-        ran += 1
-        if further := threshold.told(look(plan, run), ran=True):
-            queue.append(further)
-    crossing, flat = results(threshold)["groups"]
+    found, ran = searched(plan, gain)
+    crossing, flat = found["groups"]
     assert crossing["values"] == {"optim.lr": 1e-3}
     assert [curve["outcome"] for curve in crossing["curves"]] == ["crossing", "crossing"]
     assert [curve["rho"] for curve in crossing["curves"]] == pytest.approx([0.4, 0.5], abs=0.05)
@@ -187,6 +195,26 @@ def test_every_group_and_seed_is_searched_and_reported(plan_of) -> None:
     assert flat["rho"] is None
     assert ran == sum(curve["num_new"] for group in (crossing, flat) for curve in group["curves"])
     assert crossing["num_runs"] <= crossing["num_grid_runs"]
+
+
+def test_half_of_a_stored_grid_gives_its_answer(plan_of) -> None:
+    """stored_grid.csv may hold fewer coverages than places: between them lie straight lines."""
+    coverage, seed, gains = np.loadtxt(STORED, delimiter=",", comments=("#", "coverage"), unpack=True)
+    curves = {int(s): (coverage[seed == s], gains[seed == s]) for s in np.unique(seed)}
+    plan = plan_of(
+        f"zip: {{run.seed: {list(curves)}, data.seed: {list(curves)}}}\ngrid: {{data.coverage: [0.1, 0.9]}}\n"
+        f"threshold: {{low: {coverage.min()}, high: {coverage.max()}}}"
+    )
+    found, ran = searched(plan, lambda p: float(np.interp(p["data.coverage"], *curves[p["run.seed"]])))
+    (group,) = found["groups"]
+    within = Range(coverage.min(), coverage.max(), step=found["step"], level=found["level"], max_points=0)
+    grid = {s: {place: float(np.interp(place, *curve)) for place in within.places} for s, curve in curves.items()}
+    crossings = {s: fit(points, within).rho for s, points in grid.items()}
+    for curve in group["curves"]:
+        assert curve["rho"] == pytest.approx(crossings[curve["seed"]["run.seed"]], abs=0.025)
+    assert group["rho"] == pytest.approx(np.mean(list(crossings.values())), abs=0.025)
+    assert group["num_runs"] == ran <= group["num_grid_runs"] / 2
+    assert group["num_grid_runs"] == sum(map(len, grid.values()))
 
 
 def test_the_command_trains_nothing_where_all_is_known(plan_of, capsys: pytest.CaptureFixture[str]) -> None:
