@@ -1,9 +1,34 @@
-"""What tests of every room share."""
+"""What tests of every room share, and in which order several processes take them."""
 
 import sys
 from collections.abc import Iterator
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
+
+# They wait more than they compute, for jobs and for trainings that are killed: begun first, they leave the cores to
+# the others meanwhile.
+WAITING = ("slurm/test_cluster.py", "fit/test_faults.py", "fit/test_resume.py", "sweep/test_sweep_run.py")
+# What their tests share for the whole session (trained models, a group of processes) is costly: one process has each.
+TOGETHER = ("tests/door/", "tests/losses/")
+
+
+class Scheduling(LoadFileScheduling):
+    """A file at a time to whoever is free, in the order of the collection; some rooms as a whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((room for room in TOGETHER if nodeid.startswith(room)), super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    """Ours, unless another --dist is asked for."""
+    return Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits comes first, then the rooms that stay together, then the rest as collected."""
+    first = [*WAITING, *TOGETHER]
+    items.sort(key=lambda item: next((i for i, part in enumerate(first) if part in item.nodeid), len(first)))
 
 
 @pytest.fixture(autouse=True)
