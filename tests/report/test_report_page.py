@@ -128,7 +128,7 @@ def test_embeddings_have_numbers_and_pictures_and_a_collapse_is_said(run, page, 
     assert section.count("data:image/png") == 2  # cosines and the spectrum; nothing was measured while training
     assert "ollapsed" not in section.split("<table")[1]
     assert "Collapsed:" not in page
-    broken = make_run(tmp_path, splits=["val"])
+    broken = with_few_figures(make_run(tmp_path, splits=["val"]))
     summary = json.loads((broken / "summary.json").read_text())
     summary["metrics"]["spectrum/query_collapsed"] = 1.0
     (broken / "summary.json").write_text(json.dumps(summary))
@@ -237,6 +237,14 @@ def test_runs_that_differ_in_more_than_seeds_have_no_common_mean(make_run, tmp_p
     assert "standard deviation" not in write_report(paths).read_text()
 
 
+def with_few_figures(run: Path) -> Path:
+    """The run without most of what figures are drawn from, for tests of words: drawing takes nearly all of the time."""
+    (run / "confusion" / "confusion.json").unlink()
+    (run / "embeddings.json").unlink()
+    (run / "metrics.jsonl").write_text('{"step": 1, "samples": 8}\n')
+    return run
+
+
 def write(folder: Path, name: str, content: str) -> None:
     """A run folder with metrics, in which one file holds `content`."""
     folder.mkdir()
@@ -246,7 +254,7 @@ def write(folder: Path, name: str, content: str) -> None:
 
 def test_the_page_shows_the_config_as_written_and_nothing_of_the_environment(make_run, tmp_path, monkeypatch):
     monkeypatch.setenv("DUALENC_SECRET", "hunter2")
-    run = make_run(tmp_path, splits=["ood"])
+    run = with_few_figures(make_run(tmp_path, splits=["ood"]))
     with open(run / "config.yaml", "a") as file:
         file.write("note: ${oc.env:DUALENC_SECRET}\nbroken: ${nowhere}\n")
     page = write_report([run]).read_text()
@@ -255,7 +263,7 @@ def test_the_page_shows_the_config_as_written_and_nothing_of_the_environment(mak
 
 
 def test_the_page_shows_the_command_verbatim(make_run, tmp_path):
-    run = make_run(tmp_path, splits=["ood"])
+    run = with_few_figures(make_run(tmp_path, splits=["ood"]))
     summary = json.loads((run / "summary.json").read_text())
     summary["command"] = "python -m dualenc.fit c.yaml 'data.symbolic.objects={2: 1}' 'run.name=a  b'"
     (run / "summary.json").write_text(json.dumps(summary))
