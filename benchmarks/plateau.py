@@ -8,7 +8,9 @@ recognition on val, measured every 2,048 samples on 250 scenes, is above the bag
 bag of concepts reaches it, not even one that remembers which objects training shows. `escape` is the number of samples
 then; a dash says that the run did not get there within its budget. `passes ceiling` is the same for the plain bag
 ceiling. The conjunctive share is measured before training: of the variance of a tower's embeddings, the part that a sum
-over objects explains beyond a sum over values. Finished runs stand in FOLDER/plateau.jsonl and are not run again.
+over objects explains beyond a sum over values. `attention` is measured at the end, in the first block of a transformer
+that reads every value of a scene as a token: the share of a value's attention that stays within its own object, in the
+head with most of it; spread evenly it would be 4/9. Finished runs stand in FOLDER/plateau.jsonl and are not run again.
 """
 
 import argparse
@@ -25,6 +27,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch
 
 import numpy as np
 import torch
+from common import table, write
 from torch import Tensor
 
 from dualenc import config as configuration
@@ -35,7 +38,7 @@ from dualenc.data import Source
 from dualenc.data.open import symbolic_sampler
 from dualenc.data.queries import SymbolicScenes
 from dualenc.hardware import set_up_torch
-from dualenc.models import DualEncoder, MultiplicativeTower
+from dualenc.models import DualEncoder, MultiplicativeTower, SymbolicTower, TokenTower
 from dualenc.module import BatchObjective, DualEncoderModule
 from dualenc.scenes import Scenes
 
@@ -70,6 +73,29 @@ def embeddings_times(factor: float) -> Prepare:
     return prepare
 
 
+def within_objects(model: DualEncoder) -> None:
+    """In the first block of the scene tower a token sees the tokens of its own object only; [EOS] sees all."""
+    tower = model.scene_tower
+    mask = own_object(tower)
+    mask[-1] = True
+    tower.transformer.blocks[0].register_forward_pre_hook(lambda _, inputs: (inputs[0], mask, *inputs[2:]))
+
+
+def own_object(tower: TokenTower) -> Tensor:
+    """[t, t]: whether two places of a scene belong to the same object of four tokens."""
+    owner = torch.arange(tower.max_length) // 4
+    return owner[:, None] == owner
+
+
+def sinusoidal(model: DualEncoder) -> None:
+    """Positions as sines and cosines, which the release has, and values as large."""
+    for tower in (model.scene_tower, model.query_tower):
+        length, width = tower.positions.shape
+        angles = torch.arange(length)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
+        tower.positions.data.copy_(torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1))
+        tower.embedding.weight.data.mul_(0.5**0.5 / 0.02)
+
+
 def planted(*, scene: float | None = None, query: float | None = None, freeze: str = "") -> Prepare:
     """Multiplicative towers in place of transformers, on the sides that are given: their products, which are as large
     as their sums by default, times a number. A tower that is frozen stays as it starts."""
@@ -100,6 +126,10 @@ ROWS: dict[str, Row] = {
     "T / M": Row(prepare=planted(query=1)),
     "M / T": Row(prepare=planted(scene=1)),
     "base": Row(),
+    "a token per object": Row(["model.scene.kind=objects"]),
+    "a token per object / M": Row(["model.scene.kind=objects"], planted(query=1)),
+    "attention within objects": Row(prepare=within_objects),
+    "sinusoidal positions": Row(prepare=sinusoidal),
     "T / M x 0.01": Row(prepare=planted(query=0.01)),
     "T / M frozen": Row(prepare=planted(query=1, freeze="query_tower")),
     "embeddings x 25": Row(prepare=embeddings_times(25)),
@@ -185,6 +215,20 @@ class Study:
         }
 
     @torch.no_grad()
+    def attention(self) -> float | None:
+        """How much of a value's attention stays within its object in the first block, for the head with most."""
+        tower = self.model.scene_tower
+        if type(tower) is not SymbolicTower:
+            return None
+        x, _ = tower.embed(torch.as_tensor(self.source.eval_batch("val", 0, NUM_SCENES).inputs))
+        block = tower.transformer.blocks[0]
+        q, k, _ = block.qkv(block.attention_norm(x)).unflatten(2, (3, block.heads, -1)).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
+        values = torch.arange(tower.max_length - 1) % 4 % 3 > 0  # the second and third token of an object
+        within = (weights * own_object(tower)).sum(-1)[:, :, :-1][:, :, values]
+        return within.mean((0, 2)).max().item()
+
+    @torch.no_grad()
     def queries(self) -> Tensor:
         """Embeddings of all object queries."""
         tokens = self.source.coder.objects(np.arange(self.source.space.num_objects))
@@ -242,6 +286,7 @@ def run(config: Config, prepare: Prepare | None, samples: int) -> dict[str, Any]
         **{f"val/{key}": value for key, value in val.items()},
         **{f"ood/{key}": value for key, value in study.recognised("ood").items()},
         **{f"conjunctive/{key}": value for key, value in share.items()},
+        "attention": study.attention(),
         **{"seconds": time.process_time() - start, "history": history},
     }
 
@@ -283,6 +328,7 @@ def main() -> None:
         "query",
         "passes ceiling",
         "escape",
+        "attention",
         "val",
         "ood",
         "level",
@@ -303,6 +349,8 @@ def cells(result: dict[str, Any]) -> list[str]:
     """A line of the table; val, ood and the bag level of ood are those at the end of the run."""
     counts = ["-" if result[key] is None else f"{result[key]:,}" for key in ("passes", "escape")]
     shares = [f"{result[f'conjunctive/{side}']:.4f}" for side in ("scene", "query")]
+    attention = result["attention"]
+    counts.append("" if attention is None else f"{attention:.2f}")
     ends = [f"{result[key]:.2f}" for key in ("val/recognition", "ood/recognition", "ood/level")]
     return [result["row"], str(result["seed"]), *shares, *counts, *ends]
 
