@@ -194,8 +194,9 @@ def visible_gpus() -> list[str]:
 
 
 def exit_code(states: Sequence[RunState], codes: dict[int, int], *, stopped: bool) -> int:
-    """Of the whole command: 130 where it was stopped, 0 where all is done, else that of the first run that failed."""
+    """Of the whole command: 130 where it was stopped, 0 where all is done, else that of the first run that failed, as
+    a shell counts (137 for SIGKILL)."""
     if stopped:
         return EXIT_INTERRUPTED
     failed = [codes.get(state.run.index, EXIT_BAD_INPUT) for state in states if state.state is not State.DONE]
-    return next((code if code > 0 else 1 for code in failed if code), EXIT_OK)
+    return next((code if code > 0 else 128 - code for code in failed if code), EXIT_OK)

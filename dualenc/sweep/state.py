@@ -11,6 +11,7 @@ were started without a sweep are known by the claim in their folder.
 
 import fcntl
 import os
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,11 @@ METRICS = {
 """The metrics of a run that a sweep shows -> what tables call them."""
 
 MARK = "== "
+KILLED = (
+    "killed by SIGKILL; where memory ran out (dmesg, or OUT_OF_MEMORY in sacct) give the job more (--mem in "
+    "SWEEP_OPTIONS), run fewer at a time (jobs, packed, data.num_workers), or batches in more trainer.chunks; the same "
+    "command continues it"
+)
 _TAIL = 8192  # bytes of a log's end that are looked at
 _NUM_LINES = 3
 
@@ -162,7 +168,8 @@ def ended(code: int, seconds: float) -> str:
 
 
 def last_failure(log: Path) -> list[str]:
-    """The last lines of the newest attempt where it failed; none where it has not, or was interrupted."""
+    """The last lines of the newest attempt where it failed, and what killed it where it could not say so itself; none
+    where it has not failed, or was interrupted."""
     lines = [line for line in tail(log) if line.strip()]
     if not lines or not lines[-1].startswith(f"{MARK}exit "):
         return []
@@ -174,7 +181,15 @@ def last_failure(log: Path) -> list[str]:
         if line.startswith(MARK) or len(said) == _NUM_LINES:
             break
         said.insert(0, line)
-    return said or [lines[-1].removeprefix(MARK)]
+    return [*(said or [lines[-1].removeprefix(MARK)]), *_killed_by(code)]
+
+
+def _killed_by(code: int) -> list[str]:
+    """A line about the signal in an exit code, of Python (-9) or of a shell or srun (137); none where it was none."""
+    number = -code if code < 0 else code - 128
+    if number not in {*signal.Signals}:
+        return []
+    return [KILLED if number == signal.SIGKILL else f"killed by {signal.Signals(number).name}"]
 
 
 def _seconds(folder: Path, written: str, samples: int, run: PlannedRun) -> float | None:

@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from html import unescape
 from pathlib import Path
 
 import pytest
 
 from dualenc.files import Claim, write_json
+from dualenc.report import write_sweep_report
 from dualenc.sweep import State, look, make_plan, read_sweep
 from dualenc.sweep.__main__ import main
 from dualenc.sweep.launch import Launcher, Watcher
 from dualenc.sweep.results import groups, means, series, write_results, x_axis
-from dualenc.sweep.state import ended, last_failure, log_path, look_at_all, remaining
+from dualenc.sweep.state import KILLED, ended, last_failure, log_path, look_at_all, remaining
 from dualenc.sweep.table import table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +127,24 @@ def test_a_sweep_survives_failures_signals_and_kills(plan_of, tmp_path: Path) ->
     assert before == log.read_bytes()
 
 
+def test_a_training_that_the_kernel_kills_has_failed_and_memory_is_named(plan_of, tmp_path: Path) -> None:
+    """SIGKILL is all that a process sees of the OOM killer; it cannot say a word itself."""
+    plan = plan_of("list: [{data.coverage: 0.7}]")
+    process = sweep_process("run", "s.yaml", "all", folder=tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_for(children.read_text, process)
+    os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+    code, out, err = finish(process)
+    assert code == 137, err  # which slurm/common.sh answers with another attempt
+    assert f"run 0: {KILLED}" in err
+    assert "1 runs: 1 failed" in out
+    last = out.splitlines()[-1]
+    assert last == f"run 0 failed: {KILLED}"
+    assert {"memory", "--mem", "trainer.chunks"} <= {*re.findall(r"[\w.-]+", last)}
+    page = write_sweep_report(plan, look_at_all(plan)).read_text()
+    assert unescape(page).count(KILLED) == 1
+
+
 def test_states_come_from_what_lies_on_the_disk(plan_of) -> None:
     plan = plan_of("grid: {run.seed: [0, 1, 2, 3, 4, 5]}")
     finished(plan.runs[0], object_recognition=0.25)
@@ -144,11 +164,20 @@ def test_states_come_from_what_lies_on_the_disk(plan_of) -> None:
         states = look_at_all(plan)
     assert [str(state.state) for state in states] == ["done", "failed", "waiting", "running", "running", "done"]
     assert states[0].metrics["ood/object_recognition"] == 0.25
-    assert states[1].error == ["first", "second"]
+    assert states[1].error == ["first", "second", KILLED]
     assert states[5].folder == other
     assert [str(state.state) for state in look_at_all(plan)][3:5] == ["waiting", "waiting"]
     logs[3].write_text(f"{began}{ended(-9, 3)}\n")
-    assert last_failure(logs[3]) == ["exit -9 after 3 s"]
+    assert last_failure(logs[3]) == ["exit -9 after 3 s", KILLED]
+    for code, said in (
+        (137, [KILLED]),
+        (-11, ["killed by SIGSEGV"]),
+        (143, ["killed by SIGTERM"]),
+        (75, []),
+        (255, []),
+    ):
+        logs[3].write_text(f"{began}last words\n{ended(code, 3)}\n")
+        assert last_failure(logs[3]) == ["last words", *said]
 
 
 def test_what_is_left_is_estimated_from_what_is_done_or_else_from_what_runs(plan_of) -> None:
