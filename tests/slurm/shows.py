@@ -2,13 +2,15 @@
 
     python tests/slurm/shows.py [smoke] [dataset] [time-limit] [node] [bytes] [samples=1000000]    # all by default
 
-smoke: twelve runs as an array, submitted again, and again with one result deleted; squeue and sacct beside our table.
+smoke: twelve runs as an array, submitted by sbatch; by bash again, and again with one result deleted; squeue and sacct
+beside our table.
 dataset: twelve tasks that want the same dataset. time-limit: a training of `samples`, five minutes of a free core, in
 jobs of two. node: a node that goes down. bytes: a disk that fills (needs root). AssertionError where one is not as it
 should be.
 """
 
 import functools
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,19 +67,34 @@ def show(cluster: Cluster, site: Site, sweep: Path) -> str:
     return next(line for line in shown.splitlines() if " runs: " in line)
 
 
+def queue(cluster: Cluster, job: str) -> dict[str, int]:
+    """State -> how many tasks of an array the queue holds in it."""
+    return dict(Counter(cluster.ask("squeue", "-h", "-r", "-j", job, "-o", "%T").split()))
+
+
 def smoke(cluster: Cluster, site: Site) -> None:
     began = time.monotonic()
-    first = jobs_of(site.call(SWEEP, SMOKE))
-    submitted = time.monotonic() - began
+    outer = site.submit("--ntasks=1", SWEEP, SMOKE)
+    assert cluster.wait(outer, PATIENCE) == "COMPLETED", site.output(outer)
+    first = {kind: job for job, kind in re.findall(r"submitted: job (\d+) \((\w+)\)", site.output(outer))}
+    print(f"submitted after {time.monotonic() - began:.1f} s: {first}")
+    while queued := queue(cluster, first["array"]):
+        ours = show(cluster, site, SMOKE)
+        if queued == queue(cluster, first["array"]):  # else the table may be older or newer than the queue
+            print(f"after {time.monotonic() - began:.0f} s: squeue {queued}; ours {ours}", flush=True)
+        time.sleep(20)
     cluster.wait(first["report"], PATIENCE)
     assert cluster.states(first["array"]) == {"COMPLETED"}
-    ended = subprocess.run(["sacct", "-c", "-n", "-o", "JobName,State"], env=cluster.environment, capture_output=True)
-    counted = Counter(line for line in ended.stdout.decode().splitlines() if line.startswith("sweep-smo"))
-    steps = steps_in(site.runs())
-    print(f"submitted in {submitted:.1f} s, done in {time.monotonic() - began:.0f} s, {steps} logged steps")
-    print(f"sacct -c: {dict(counted)}; queue: {cluster.ask('squeue', '-h')!r}; ours: {show(cluster, site, SMOKE)}")
+    ended = cluster.ask("sacct", "-c", "-n", "-P", "-o", "JobName,State")
+    counted = Counter(line for line in ended.splitlines() if line.startswith("sweep-smoke|"))
+    steps, ours = steps_in(site.runs()), show(cluster, site, SMOKE)
+    print(f"done in {time.monotonic() - began:.0f} s, {steps} logged steps")
+    print(f"sacct -c: {dict(counted)}; queue: {cluster.ask('squeue', '-h')!r}; ours: {ours}")
+    assert counted == {"sweep-smoke|COMPLETED": 12}
+    assert ours.startswith("12 runs: 12 done")
     again = site.call(SWEEP, SMOKE)
     assert steps_in(site.runs()) == steps
+    assert "nothing is submitted: every run is done" in again.stderr
     print("again:", " / ".join(again.stderr.splitlines()))
     victim = site.runs()[5]
     (victim / "summary.json").unlink()
