@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm import WarmFit
 
 import dualenc
 from dualenc.loading import LoadedModel
@@ -45,16 +46,15 @@ def run_python(*arguments: str | Path) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
-def start_fit(folder: Path, *arguments: str) -> subprocess.Popen:
+def start_fit(folder: Path, *arguments: str) -> WarmFit:
     """Starts a training into `folder`."""
-    return start_python("-m", "dualenc.fit", *arguments, *SMALL, f"run.dir={folder}")
+    return WarmFit([*arguments, *SMALL, f"run.dir={folder}"], ROOT)
 
 
-def run_folder(training: subprocess.Popen) -> Path:
+def run_folder(training: WarmFit) -> Path:
     """The run folder of a training, once it is done."""
-    out, errors = training.communicate(timeout=120)
-    assert training.returncode == 0, errors
-    return Path(out.splitlines()[-1])
+    assert training.wait() == 0, training.stderr
+    return Path(training.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="session")
