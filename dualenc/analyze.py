@@ -56,6 +56,7 @@ def main(argv: list[str]) -> int:
     (_, target), options = read_command(
         argv, study.options, names=["STUDY", "TARGET"], about=f"{about}\n{study.about}."
     )
+    options.check()
     folder = check_target(target, options)
     for note in idle(target, options):
         print(note, file=sys.stderr)

@@ -16,8 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dualenc.errors import InputError
-
 Trees = Literal["forest", "boosting"]
 
 
@@ -115,15 +113,10 @@ def fit_mlps(examples: Sequence[Examples], blocks: Sequence[int], *, width: int,
 
 
 def tree_regressor(kind: Trees) -> Any:
-    """The class of scikit-learn (random forest) or XGBoost (boosted trees). InputError where it is not installed."""
-    module, name, library = {
-        "forest": ("sklearn.ensemble", "RandomForestRegressor", "scikit-learn"),
-        "boosting": ("xgboost", "XGBRegressor", "xgboost-cpu"),
-    }[kind]
-    try:
-        return getattr(import_module(module), name)
-    except ImportError:
-        raise InputError(f"{kind}: needs {library}; pip install {library}, or say {kind}=false") from None
+    """The class of scikit-learn (random forest) or XGBoost (boosted trees)."""
+    name = {"forest": "sklearn.ensemble:RandomForestRegressor", "boosting": "xgboost:XGBRegressor"}[kind]
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def fit_trees(kind: Trees, examples: Examples, *, trees: int) -> Any:

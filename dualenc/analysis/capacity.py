@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from dualenc.analysis.approximators import Examples, Training, fit_mlps, fit_trees, predict_trees, tree_regressor
+from dualenc.analysis.approximators import Examples, Training, fit_mlps, fit_trees, predict_trees
 from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.analysis.generalization import (
     FitRows,
@@ -73,9 +73,6 @@ def capacity(scenes: Sequence[EmbeddedScenes], options: CapacityOptions) -> dict
 
     Raises InputError for an object count the scenes do not have, and where no coverage leaves objects on both sides.
     """
-    for kind in ("forest", "boosting"):
-        if getattr(options, kind):
-            tree_regressor(kind)  # says now what is not installed
     part = scenes_of_count(scenes, options.count)
     part = part.normalized() if options.normalized else part
     split = scene_split(part, options.seed)
@@ -135,15 +132,16 @@ class CapacityStudy:
         names = [f"mlp-{width}" for width in options.widths]
         names += ["forest"] if options.forest else []
         names += ["boosting"] if options.boosting else []
-        possible, notes = [], []
+        possible, notes, reason = [], [], ""
         for coverage in options.coverages:
             try:
                 self.rows(Fit("", coverage, 0))
                 possible.append(coverage)
             except InputError as error:
-                notes.append(f"Coverage {coverage} is left out: {error}.")
-        if not names or not possible:
-            raise InputError(notes[0] if notes else "widths: no approximator is left; give a width or forest=true")
+                reason = str(error)
+                notes.append(f"Coverage {coverage} is left out: {reason}.")
+        if not possible:
+            raise InputError(f"coverages: none can be fitted; {reason}")
         return [Fit(name, rho, draw) for name in names for rho in possible for draw in range(options.draws)], notes
 
     def rows(self, fit: Fit) -> FitRows:

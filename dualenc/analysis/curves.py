@@ -48,6 +48,8 @@ def multiplicative(result: Mapping[str, Any]) -> list[Drawing]:
         additive = next(row["r2_heldout"] for row in rows if row["probe"] == "additive")
         axes.axhline(additive, color="#777777", linestyle="--", label="additive")
         axes.set_xscale("log", base=2)
+        axes.set_xticks(_values([row for row in rows if row["rank"]], "rank"), minor=False)
+        axes.xaxis.set_major_formatter("{x:g}")
         lowest = min(row["r2_heldout"] for row in rows)
         axes.set(xlabel="rank of the products", ylabel=_LABELS["r2_heldout"])
         axes.set_ylim(max(min(0.0, lowest), -1) - 0.02, 1.02)

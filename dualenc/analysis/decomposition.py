@@ -118,7 +118,10 @@ class _Work:
         pieces = {"same": [(every, every)], "held out": apart(self.part, self.split, seed=self.options.seed)}
         test = self.part.take(self.split.test)
         truth = {"estimator": "true embeddings", "scenes": "held out", "status": "all", "num_scenes": test.num_scenes}
-        yield "Level I", [{**truth, **readings(self.probes, test, seed=self.options.seed)}]
+        blank = dict.fromkeys(
+            ("r2", "retrieval", "queries", "candidates", "chance")
+        )  # keeps the columns in order
+        yield "Level I", [{**truth, **blank, **readings(self.probes, test, seed=self.options.seed)}]
         for scenes, folds in pieces.items():
             for estimator in estimators_of(self.part, self.single):
                 tables = [table_of(estimator, self.part.take(fit), self.single) for fit, _ in folds]

@@ -5,20 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from dualenc.report.figures import RUN_COLORS, Drawing, as_drawing, new_figure
+from dualenc.report.figures import PALETTE, Drawing, as_drawing, new_figure
 
 READINGS = {
-    "r2": "R\u00b2",
-    "retrieval": "retrieval",
-    "probe_concepts": "concepts read",
-    "probe_objects": "objects read",
+    "r2": ("R\u00b2", "#009E73"),
+    "retrieval": ("retrieval", "#CC79A7"),
+    "probe_concepts": ("concepts read", PALETTE["concept"]),
+    "probe_objects": ("objects read", PALETTE["object"]),
 }
+"""Column -> what it is called and its colour, the same in every picture."""
 
 
 def decomposition(result: Mapping[str, Any]) -> list[Drawing]:
     """One picture for each object count: the estimators at both levels, embeddings of length one, held-out scenes."""
     rows = [
-        {**row, "name": row["estimator"] if row["estimator"] == "true embeddings" else f"{row['estimator']}\n{title}"}
+        {**row, "name": "true\nembeddings" if row["estimator"] == "true embeddings" else f"{row['estimator']}\n{title}"}
         for title in ("Level I", "Level II")
         for row in result["tables"][title]
         if row["embeddings"] == "length one" and row["scenes"] == "held out" and row["status"] == "all"
@@ -34,9 +35,10 @@ def interventions(result: Mapping[str, Any]) -> list[Drawing]:
         for row in result["tables"]["Object editing"]
         if row["scenes"] == "held out" and row["status"] == "all"
     ]
+    removals = result["tables"]["Targeted removal"]
+    several = len({row["tables"] for row in removals if row["tables"]}) > 1
     removed = [
-        {**row, "name": f"{row['removed']}\n{row['tables']}".strip().replace("permuted ", "permuted\n")}
-        for row in result["tables"]["Targeted removal"]
+        {**row, "name": "\n".join([*row["removed"].split(), *([row["tables"]] if several else [])])} for row in removals
     ]
     return [
         *_by_count(edited, "editing", "one object exchanged for another, averages from other scenes"),
@@ -54,12 +56,13 @@ def bars(rows: Sequence[Mapping[str, Any]], name: str, caption: str) -> Drawing:
     series = [key for key in READINGS if any(row.get(key) is not None for row in rows)]
     width = 0.8 / max(len(series), 1)
     with new_figure(width=max(5.6, 1.15 * len(rows)), height=3.9) as (figure, axes):
-        for i, (key, color) in enumerate(zip(series, RUN_COLORS)):
+        for i, key in enumerate(series):
+            label, color = READINGS[key]
             at = np.array([j for j, row in enumerate(rows) if row.get(key) is not None])
             values = np.array([rows[j][key] for j in at])
             bounds = np.array([rows[j].get(f"{key}_interval") or [rows[j][key]] * 2 for j in at]).T
             errors = np.abs(bounds - values)
-            axes.bar(at + (i - (len(series) - 1) / 2) * width, values, width, color=color, label=READINGS[key])
+            axes.bar(at + (i - (len(series) - 1) / 2) * width, values, width, color=color, label=label)
             axes.errorbar(
                 at + (i - (len(series) - 1) / 2) * width, values, errors, fmt="none", ecolor="#333333", elinewidth=1
             )

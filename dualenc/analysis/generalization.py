@@ -89,6 +89,11 @@ def known_objects(scenes: EmbeddedScenes, coverage: float | None, *, seed: int) 
     if coverage is None:
         scenes.heldout  # noqa: B018 -- says what is missing where no split is known
         assert scenes.train is not None
+        if len(scenes.train) == scenes.space.num_objects:
+            raise InputError(
+                f"coverage: training showed all {len(scenes.train)} objects; give the share of them that is to be "
+                "fitted, e.g. coverage=0.8"
+            )
         return scenes.train
     split = ObjectSplit.uniform(scenes.space, coverage=coverage, seed=seed, val_fraction=0, max_objects=1)
     return split.train

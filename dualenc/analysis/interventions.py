@@ -3,7 +3,7 @@
 Source: "How can embedding models bind concepts?" (arXiv 2605.31503), section on interventions. Editing adds and
 subtracts object vectors; removal subtracts tables that were fitted by least squares, and reads what is left by probes
 that are fitted anew. In the control of a removal the same tables are subtracted from the wrong places: as much is taken
-out, at random.
+out, read at permuted values or object ids.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,6 +24,11 @@ from dualenc.analysis.reading import Readers, fit_readers, readings
 from dualenc.analysis.studies import InterventionsOptions
 from dualenc.analysis.tables import ObjectTable, least_squares, sum_entries
 from dualenc.errors import InputError
+
+CONTROL = (
+    "The permutation of a control is the same in all scenes, so that what it subtracts marks values and objects too: "
+    "it controls for how much is taken out, and probes may even read more after it."
+)
 
 
 def interventions(scenes: Sequence[EmbeddedScenes], options: InterventionsOptions) -> dict[str, Any]:
@@ -47,6 +52,7 @@ def interventions(scenes: Sequence[EmbeddedScenes], options: InterventionsOption
         removed += [{**about, **row} for row in _removals(given, split, readers, options)]
     kind = "length one" if options.normalized else "as the tower gave them"
     notes.insert(0, f"Embeddings: {kind}.")
+    notes.append(CONTROL)
     return {"notes": notes, "tables": {"Object editing": edited, "Targeted removal": removed}}
 
 

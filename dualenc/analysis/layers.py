@@ -23,12 +23,11 @@ from dualenc.analysis.generalization import scenes_of_count
 from dualenc.analysis.memory import available_memory, in_words
 from dualenc.analysis.pretrained import Pretrained
 from dualenc.analysis.probes import SceneSplit, scene_split
-from dualenc.analysis.reading import fit_readers, readings
+from dualenc.analysis.reading import chance_note, fit_readers, readings
 from dualenc.analysis.studies import LayersOptions
 from dualenc.analysis.targets import PretrainedTarget, RunTarget, Target, embed_splits, slots_of
 from dualenc.analysis.texts import draw_pairs, texts_of
 from dualenc.errors import InputError
-from dualenc.metrics import bag_level
 from dualenc.models import TokenTower
 from dualenc.models.transformer import Packing, Transformer
 from dualenc.processes import become_worker, num_cores
@@ -44,14 +43,8 @@ def layers(target: Target, options: LayersOptions) -> dict[str, Any]:
     split = scene_split(states.scenes, options.seed)
     asked = [(layer, position) for layer in range(states.num_layers) for position in states.positions(options)]
     rows = dict(_run(states, split, options, asked))
-    chance = float(bag_level(states.scenes.take(split.test).values).mean())
-    note = (
-        f"{states.scenes.num_objects} objects, {len(split.train):,} scenes to fit, {len(split.test):,} to test, none "
-        f"with the same objects; {states.scenes.space.num_objects:,} objects to choose from; a bag of concepts would "
-        f"get {chance:.3f} of the scenes."
-    )
     table = [{"layer": layer, "position": position, **rows[layer, position]} for layer, position in asked]
-    return {"notes": [note], "tables": {"Probes": table}}
+    return {"notes": [chance_note(states.scenes, split)], "tables": {"Probes": table}}
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,15 +85,19 @@ def _row(
 
 
 def _notes(scenes: EmbeddedScenes, rows: FitRows, options: MultiplicativeOptions) -> list[str]:
-    slots = {"mention": "order of mention", "place": "fixed place", "none": "none, so that the global term is averaged"}
+    slots = {
+        "mention": "in order of mention",
+        "place": "at fixed places",
+        "none": "in no order, so that the global term is averaged over all",
+    }
     largest = max(scenes.space.sizes)
     return [
-        f"{scenes.num_objects} objects, slots by {slots[scenes.slots]}; fitted on {len(rows.train):,} scenes of "
+        f"{scenes.num_objects} objects, {slots[scenes.slots]}; fitted on {len(rows.train):,} scenes of "
         f"{len(rows.known):,} objects, penalty and restart chosen on {len(rows.validation):,} scenes that show known "
         f"objects which the fit had not seen, then fitted to both; held-out R^2 on {len(rows.heldout):,} scenes of the "
         "other objects.",
         f"Products of rank {largest} or more (the largest concept) fit any function of two concepts: a high training "
-        f"R^2 says nothing there, the held-out R^2 does. {options.restarts} restarts each.",
+        f"R^2 says nothing there, the held-out R^2 does. Best of {options.restarts} from different starts.",
     ]
 
 

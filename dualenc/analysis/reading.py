@@ -8,6 +8,7 @@ from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.analysis.measures import share
 from dualenc.analysis.memory import available_memory, in_words
 from dualenc.analysis.probes import Probe, SceneSplit, concept_labels, fit_probe, object_labels
+from dualenc.metrics import bag_level, recognition_chance
 
 Readers = tuple[tuple[Probe, ...], Probe | None]
 """A probe per concept, and one of objects or None."""
@@ -16,21 +17,35 @@ _COPIES = 50  # of the object probe's table: L-BFGS keeps 20 steps and 20 gradie
 
 
 def fit_readers(scenes: EmbeddedScenes, split: SceneSplit, *, objects: bool) -> tuple[Readers, list[str]]:
-    """Probes of the true embeddings, and notes on what was left out.
+    """Probes of the true embeddings, and notes: what chance would read, and what was left out.
 
     The object probe is left out where it is not asked for, or where its tables for all |O| objects do not fit into
     the memory that is free.
     """
     split.check(scenes)
     concepts = tuple(fit_probe(scenes.embeddings, labels, split=split) for labels in concept_labels(scenes))
+    notes = [chance_note(scenes, split)]
     if not objects:
-        return (concepts, None), []
+        return (concepts, None), notes
     number, dim = scenes.space.num_objects, scenes.embeddings.shape[1]
     needed, free = 8 * _COPIES * number * dim + scenes.num_scenes * number, available_memory()
     if needed > free:
         sizes = f"a probe of {number:,} objects needs {in_words(needed)}, {in_words(free)} are free"
-        return (concepts, None), [f"Objects are not probed: {sizes}."]
-    return (concepts, fit_probe(scenes.embeddings, object_labels(scenes), split=split)), []
+        return (concepts, None), [*notes, f"Objects are not probed: {sizes}."]
+    return (concepts, fit_probe(scenes.embeddings, object_labels(scenes), split=split)), notes
+
+
+def chance_note(scenes: EmbeddedScenes, split: SceneSplit) -> str:
+    """On how many scenes probes are fitted and asked, and what can be read there without knowing anything."""
+    test = scenes.take(split.test)
+    concepts = [recognition_chance(labels.shape[1], labels.sum(1)).mean() for labels in concept_labels(test)]
+    objects, number = object_labels(test), scenes.space.num_objects
+    return (
+        f"{scenes.num_objects} objects, linear probes: {len(split.train):,} scenes to fit, {len(split.test):,} others "
+        f"to test, of other objects or other combinations of them. By chance {np.mean(concepts):.3f} of the concepts "
+        f"are read, and the objects of {recognition_chance(number, objects.sum(1)).mean():.1g} of the scenes, among "
+        f"{number:,}; a bag of concepts reads those of {bag_level(test.values).mean():.3f}."
+    )
 
 
 def readings(probes: Readers, scenes: EmbeddedScenes, *, seed: int) -> dict[str, Any]:

@@ -10,11 +10,16 @@ where `takes` says so), and its options. It returns plain JSON values. Two keys 
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from dualenc.command import DataOptions
 from dualenc.configs import field
+from dualenc.errors import InputError
 from dualenc.scenes.random import SPLITS
+
+LIBRARIES = {"forest": ("sklearn", "scikit-learn"), "boosting": ("xgboost", "xgboost-cpu")}
+"""Approximator by trees -> the module it needs, and what to install for it."""
 
 EMBEDDED_SPLITS = tuple(split for split in SPLITS if split != "val_ood")
 
@@ -40,6 +45,16 @@ class StudyOptions(DataOptions):
     threads: int = field(1, "CPU threads of torch", minimum=1)
     out: str | None = field(None, "folder of the results; null: RUN/analysis, or analysis/NAME for an hf: target")
 
+    @property
+    def needed_objects(self) -> int:
+        """Objects that scenes must be able to hold."""
+        return 1
+
+    def check(self) -> None:
+        """InputError, before anything is embedded, for options of which no study can be made."""
+        if self.scenes == "text" and self.needed_objects > 2:
+            raise InputError(f"count: texts show two objects, not {self.needed_objects}; use scenes=data for more")
+
 
 @dataclass
 class DecompositionOptions(StudyOptions):
@@ -47,6 +62,11 @@ class DecompositionOptions(StudyOptions):
 
     num_queries: int = field(2000, "most reconstructed scenes that are looked up among all scenes", minimum=1)
     object_probe: bool = field(True, "also read objects by a linear probe, which takes longest")
+
+    @property
+    def needed_objects(self) -> int:
+        """See `StudyOptions`."""
+        return 2
 
 
 @dataclass
@@ -57,6 +77,11 @@ class InterventionsOptions(StudyOptions):
     num_edits: int = field(2000, "most scenes that are edited", minimum=1)
     object_probe: bool = field(True, "also read objects by a linear probe, which takes longest")
 
+    @property
+    def needed_objects(self) -> int:
+        """See `StudyOptions`."""
+        return 2
+
 
 @dataclass
 class RecognitionOptions(StudyOptions):
@@ -64,10 +89,21 @@ class RecognitionOptions(StudyOptions):
 
 
 @dataclass
-class MultiplicativeOptions(StudyOptions):
-    """Options of `multiplicative`."""
+class CountOptions(StudyOptions):
+    """Options of a study of scenes of one object count."""
 
     count: int = field(2, "objects in the scenes that are studied", minimum=1)
+
+    @property
+    def needed_objects(self) -> int:
+        """See `StudyOptions`."""
+        return self.count
+
+
+@dataclass
+class MultiplicativeOptions(CountOptions):
+    """Options of `multiplicative`."""
+
     normalized: bool = field(True, "whether embeddings are brought to length one")
     coverage: float | None = field(
         None, "share of the objects that is fitted; null: the training objects", above=0, below=1
@@ -77,10 +113,9 @@ class MultiplicativeOptions(StudyOptions):
 
 
 @dataclass
-class CapacityOptions(StudyOptions):
+class CapacityOptions(CountOptions):
     """Options of `capacity`."""
 
-    count: int = field(2, "objects in the scenes that are studied", minimum=1)
     normalized: bool = field(True, "whether embeddings are brought to length one")
     object_probe: bool = field(True, "also read objects by a linear probe, which takes longest")
     coverages: list[float] = field([0.1, 0.3, 0.5, 0.7, 0.9], "shares of the objects that are fitted", above=0, below=1)
@@ -94,13 +129,21 @@ class CapacityOptions(StudyOptions):
     trees: int = field(100, "trees of the forest, or rounds of boosting", minimum=1)
     workers: int | None = field(None, "processes on a CPU; null: one for each core", minimum=1)
 
+    def check(self) -> None:
+        """See `StudyOptions`: an approximator is asked for, and the libraries of those that are asked for are there."""
+        super().check()
+        if not (self.widths or self.forest or self.boosting):
+            raise InputError("widths: no approximator is left; give a width, or forest=true")
+        for kind, (module, library) in LIBRARIES.items():
+            if getattr(self, kind) and find_spec(module) is None:
+                raise InputError(f"{kind}: needs {library}; pip install {library}, or say {kind}=false")
+
 
 @dataclass
-class LayersOptions(StudyOptions):
+class LayersOptions(CountOptions):
     """Options of `probes`."""
 
     num_scenes: int = field(1024, "most scenes of each split, or texts", minimum=10)
-    count: int = field(2, "objects in the scenes that are studied", minimum=1)
     positions: Literal["all", "pooled"] = field("all", "each position too, or the mean over them and the end alone")
     object_probe: bool = field(True, "also read objects by a linear probe, which takes longest")
     workers: int | None = field(None, "processes; null: one for each core", minimum=1)

@@ -47,9 +47,9 @@ class ObjectTable:
     def sums(self, objects: Int[np.ndarray, "n m"]) -> Float[Tensor, "n d"]:
         """Reconstructed scenes, around `centre`; slot by slot, so that no [n, m, d] is held."""
         total = self.vectors.new_zeros(len(objects), self.vectors.shape[2])
-        slots, places = self._slots(objects), self._places(objects)
+        places = self._places(objects)
         for i in range(objects.shape[1]):
-            total += self.vectors[int(slots[0, i])][torch.from_numpy(places[:, i])]
+            total += self.vectors[i if len(self.vectors) > 1 else 0][torch.from_numpy(places[:, i])]
         return total
 
     def composed(self, space: ConceptSpace, fitted: Bool[np.ndarray, "k"] | None = None) -> "ObjectTable":

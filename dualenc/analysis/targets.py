@@ -166,6 +166,11 @@ def embed_splits(
     unknown = [split for split in options.splits if split not in _STATUS_OF]
     if unknown or not options.splits or len(set(options.splits)) < len(options.splits):
         raise InputError(f"splits: give some of {', '.join(_STATUS_OF)}, each once, not {options.splits}")
+    if source.max_objects < options.needed_objects:
+        raise InputError(
+            f"TARGET: its scenes have at most {source.max_objects} objects, this study needs {options.needed_objects}; "
+            "use other data"
+        )
     embeddings, objects = [], []
     for split in options.splits:
         number = _number(source, split, options.num_scenes)

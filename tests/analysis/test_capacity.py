@@ -147,7 +147,7 @@ def test_processes_and_groups_change_nothing():
     assert all(np.allclose(alone[fit].found["error"], grouped[fit].found["error"], rtol=1e-3) for fit in fits)
 
 
-def test_what_is_left_out_and_refused():
+def test_what_is_left_out_and_refused(monkeypatch):
     scenes = scenes_of("additive", sizes=(6, 6))
     found = capacity([scenes], replace(QUICK, coverages=[0.1, 0.8], steps=5))
     assert any("Coverage 0.1 is left out" in note for note in found["notes"])
@@ -155,6 +155,9 @@ def test_what_is_left_out_and_refused():
     with pytest.raises(InputError, match="gives 4 training objects"):
         capacity([scenes], replace(QUICK, coverages=[0.1]))
     with pytest.raises(InputError, match="give a width"):
-        capacity([scenes], replace(QUICK, widths=[]))
+        replace(QUICK, widths=[], forest=False).check()
     with pytest.raises(InputError, match="no scenes of 3 objects"):
         capacity([scenes], replace(QUICK, count=3))
+    monkeypatch.setattr("dualenc.analysis.studies.find_spec", lambda module: None)
+    with pytest.raises(InputError, match="boosting: needs xgboost-cpu; pip install xgboost-cpu"):
+        replace(QUICK, boosting=True).check()

@@ -141,7 +141,17 @@ def test_scenes_of_one_object_and_of_three() -> None:
     assert single["retrieval"] == 1
     assert not any(r["estimator"] == "avg+pos" for r in result["tables"]["Level I"])
     assert any("avg+pos is left out" in note for note in result["notes"])
+    assert sum("a bag of concepts reads" in note for note in result["notes"]) == 1
     assert "probe_objects" not in single
+
+
+def test_scenes_too_few_to_reconstruct_any_are_counted_as_none() -> None:
+    scenes = scenes_of("additive", sizes=(8, 8), ordered=False, slots="none")
+    apart = scenes.take((scenes.objects[:, 0] % 2 == 0) & (scenes.objects[:, 1] == scenes.objects[:, 0] + 1))
+    result = decomposition([apart], replace(OPTIONS, object_probe=False))  # no object occurs twice
+    found = row(result, "Level I", embeddings="raw", estimator="avg", scenes="held out", status="all")
+    assert found["num_scenes"] == 0
+    assert found.get("r2") is None
 
 
 def test_scenes_of_one_object_only_are_refused() -> None:
