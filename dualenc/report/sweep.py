@@ -64,7 +64,11 @@ def sweep_page(
     return page, [*transitions, *scatter]
 
 
-_STYLE = "#transition .figures.large { grid-template-columns: 1fr; }"
+_STYLE = """
+#transition .figures.large { grid-template-columns: 1fr; }
+#runs td { white-space: nowrap; }
+#runs th:last-child, #runs td:last-child { text-align: left; }
+"""
 
 
 # --- transition and thresholds ---------------------------------------------------------------------------

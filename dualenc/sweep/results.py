@@ -114,12 +114,17 @@ def transition(done: list[RunState], axis: str) -> "Drawing":
                         axes.plot(*_columns(points), "o", color=color, markersize=4, alpha=0.7)
                         if spread := intervals(points):
                             axes.vlines(list(spread), *zip(*spread.values()), color=color, linewidth=1)
+            if title == "binding gain":
+                axes.axhline(0, color="#777777", linewidth=1)
             axes.set_title(f"ood: {title}", loc="left", fontsize=10.5)
             axes.set_xlabel(axis)
             axes.set_ylim(top=1.04)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-        caption = "every run a point, lines through the means; bars: 95% bootstrap interval of the mean over seeds"
+        caption = (
+            "every run a point, lines through the means; bars: 95% bootstrap interval of the mean over seeds; a bag of "
+            "concepts at its best has a binding gain of 0"
+        )
         return as_drawing(FIGURE, caption, figure)
 
 
