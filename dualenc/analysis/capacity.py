@@ -29,6 +29,7 @@ from dualenc.analysis.generalization import (
     slot_orders,
 )
 from dualenc.analysis.probes import concept_labels, object_labels, scene_split
+from dualenc.analysis.progress import track
 from dualenc.analysis.reading import Readers, fit_readers
 from dualenc.analysis.studies import CapacityOptions
 from dualenc.errors import InputError
@@ -80,7 +81,7 @@ def capacity(scenes: Sequence[EmbeddedScenes], options: CapacityOptions) -> dict
     study = CapacityStudy(part, probes, split.test, options)
     fits, left_out = study.fits()
     groups = study.groups(fits)
-    outcomes = dict(study.run(groups))
+    outcomes = dict(track("fits", study.run(groups), total=len(fits)))
     rows = defaultdict(list)
     for fit in fits:
         rows[fit.approximator, fit.coverage].append(outcomes[fit])

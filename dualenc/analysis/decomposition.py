@@ -118,9 +118,7 @@ class _Work:
         pieces = {"same": [(every, every)], "held out": apart(self.part, self.split, seed=self.options.seed)}
         test = self.part.take(self.split.test)
         truth = {"estimator": "true embeddings", "scenes": "held out", "status": "all", "num_scenes": test.num_scenes}
-        blank = dict.fromkeys(
-            ("r2", "retrieval", "queries", "candidates", "chance")
-        )  # keeps the columns in order
+        blank = dict.fromkeys(("r2", "retrieval", "queries", "candidates", "chance"))  # keeps the columns in order
         yield "Level I", [{**truth, **blank, **readings(self.probes, test, seed=self.options.seed)}]
         for scenes, folds in pieces.items():
             for estimator in estimators_of(self.part, self.single):
@@ -169,21 +167,23 @@ class _Work:
         else:
             order = np.random.default_rng(self.options.seed).permutation(number)
             fitted, which = order < number / 2, "the other half of the objects"
-        whole, partial = table.composed(self.part.space), table.composed(self.part.space, fitted)
+        space, seed = self.part.space, self.options.seed
+        whole = _table_r2(table, table.composed(space), np.ones(number, dtype=bool), seed=seed)
+        others = _table_r2(table, table.composed(space, fitted), ~fitted, seed=seed)
         return {
             "num_objects": number,
-            "r2": _table_r2(table, whole, np.ones(number, dtype=bool)),
-            "r2_other_objects": _table_r2(table, partial, ~fitted),
+            **whole,
+            **{key.replace("r2", "r2_other_objects"): value for key, value in others.items()},
             "other_objects": which,
         }
 
 
-def _table_r2(true: ObjectTable, found: ObjectTable, rows: Bool[np.ndarray, "k"]) -> float | None:
-    """Around the mean of all vectors of a slot."""
-    left = total = 0.0
+def _table_r2(true: ObjectTable, found: ObjectTable, rows: Bool[np.ndarray, "k"], *, seed: int) -> dict[str, Any]:
+    """Around the mean of all vectors of a slot, over all slots."""
+    target, guess, ids = [], [], []
     for vectors, other, known in zip(true.vectors, found.vectors, true.known):
-        mean = vectors[torch.from_numpy(known)].mean(0)
-        taken = torch.from_numpy(known & rows)
-        left += float(((vectors - other)[taken] ** 2).sum())
-        total += float(((vectors - mean)[taken] ** 2).sum())
-    return 1 - left / total if total else None
+        mean, taken = vectors[torch.from_numpy(known)].mean(0), torch.from_numpy(known & rows)
+        target.append((vectors - mean)[taken])
+        guess.append((other - mean)[taken])
+        ids.append(true.ids[known & rows])
+    return r2(torch.cat(target), torch.cat(guess), np.concatenate(ids)[:, None], seed=seed)

@@ -23,6 +23,7 @@ from dualenc.analysis.generalization import scenes_of_count
 from dualenc.analysis.memory import available_memory, in_words
 from dualenc.analysis.pretrained import Pretrained
 from dualenc.analysis.probes import SceneSplit, scene_split
+from dualenc.analysis.progress import track
 from dualenc.analysis.reading import chance_note, fit_readers, readings
 from dualenc.analysis.studies import LayersOptions
 from dualenc.analysis.targets import PretrainedTarget, RunTarget, Target, embed_splits, slots_of
@@ -42,7 +43,7 @@ def layers(target: Target, options: LayersOptions) -> dict[str, Any]:
     states = states_of(target, options)
     split = scene_split(states.scenes, options.seed)
     asked = [(layer, position) for layer in range(states.num_layers) for position in states.positions(options)]
-    rows = dict(_run(states, split, options, asked))
+    rows = dict(track("layers", _run(states, split, options, asked), total=len(asked)))
     table = [{"layer": layer, "position": position, **rows[layer, position]} for layer, position in asked]
     return {"notes": [chance_note(states.scenes, split)], "tables": {"Probes": table}}
 

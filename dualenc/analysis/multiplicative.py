@@ -32,6 +32,7 @@ from dualenc.analysis.generalization import (
     slot_orders,
 )
 from dualenc.analysis.measures import r2
+from dualenc.analysis.progress import track
 from dualenc.analysis.solver import minimise
 from dualenc.analysis.studies import MultiplicativeOptions
 
@@ -59,11 +60,12 @@ def multiplicative(scenes: Sequence[EmbeddedScenes], options: MultiplicativeOpti
     part = part.normalized() if options.normalized else part
     known = known_objects(part, options.coverage, seed=options.seed)
     rows = FitRows.of(part, known, validation=VALIDATION_SHARE, seed=options.seed)
+    asked = [(name, rank) for name, terms in PROBES.items() for rank in (options.ranks if terms else [0])]
     table = []
-    for name, terms in PROBES.items():
-        for rank in options.ranks if terms else [0]:
-            fit = fit_probe(part, rows, terms=terms, rank=rank, restarts=options.restarts, seed=options.seed)
-            table.append({"probe": name, "rank": rank or None, **_row(fit, part, rows, options)})
+    for name, rank in track("probes", asked):
+        terms = PROBES[name]
+        fit = fit_probe(part, rows, terms=terms, rank=rank, restarts=options.restarts, seed=options.seed)
+        table.append({"probe": name, "rank": rank or None, **_row(fit, part, rows, options)})
     return {"notes": _notes(part, rows, options), "tables": {"Probes": table}}
 
 

@@ -1,7 +1,7 @@
 """Where embeddings come from: the scene tower of a run, or a pretrained model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from dualenc.analysis.checkpoints import PRETRAINED, RANDOM_WEIGHTS
 from dualenc.analysis.embedded import EmbeddedScenes, Slots
 from dualenc.analysis.pretrained import Pretrained, load_pretrained, random_clip
+from dualenc.analysis.progress import track
 from dualenc.analysis.studies import StudyOptions
 from dualenc.analysis.texts import draw_pairs, text_space, texts_of
 from dualenc.build import describe_data
@@ -209,12 +210,3 @@ def _number(source: Source, split: str, most: int) -> int:
         listed = source.sampler.num_exhaustive(split)
         return most if listed is None else min(most, listed)
     return min(most, held)
-
-
-def track(what: str, blocks: list[Any]) -> Iterable[Any]:
-    """The blocks, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(blocks, description=f"{what:16}", console=console, disable=not console.is_terminal)

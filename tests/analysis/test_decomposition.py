@@ -58,6 +58,8 @@ def test_vectors_of_objects_that_are_no_sums_are_level_one_only() -> None:
     assert by_position("per_object", "Level I")["r2"] > 0.8
     assert by_position("per_object", "Level II", "same")["r2"] < 0.85
     vectors = row(found("per_object"), "Object vectors as concept sums", estimator="avg+pos")
+    low, high = vectors["r2_other_objects_interval"]
+    assert low <= vectors["r2_other_objects"] <= high
     assert vectors["r2"] < 0.85
     assert vectors["r2_other_objects"] < 0.4
     # only what is no sum tells objects apart: Level II reads values, not objects
