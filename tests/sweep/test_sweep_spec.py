@@ -6,6 +6,7 @@ import pytest
 
 from dualenc import config as configuration
 from dualenc import configs
+from dualenc.data.open import open_data
 from dualenc.errors import InputError
 from dualenc.run import RunFolder
 from dualenc.sweep import Sweep, make_plan, read_sweep
@@ -142,3 +143,11 @@ def test_shipped_sweeps_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch)
     sweep = read_sweep(path)
     assert len(sweep.points) > 10
     configs.load(configuration.Config, None, sweep.arguments(sweep.points[0])[1:])
+
+
+def test_no_run_of_the_smoke_sweep_is_refused_once_it_trains() -> None:
+    """What a split can hold out is known only where the objects are drawn."""
+    sweep = read_sweep(ROOT / "configs" / "sweeps" / "smoke.yaml")
+    for point in sweep.points:
+        config = configuration.load(str(sweep.base), sweep.arguments(point)[1:])
+        open_data(config.data, config.model, batch_size=config.trainer.batch_size)
