@@ -56,6 +56,7 @@ overrides:
   trainer.batch_size: 32
   eval.every: 320
   eval.num_scenes: 20
+  run.report: false
   logging.wandb: disabled
 grid: {{run.seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]}}
 """
@@ -119,7 +120,7 @@ def dataset(cluster: Cluster, site: Site) -> None:
     print(f"datasets: {made}; jobs: {jobs}; {show(cluster, site, sweep)}; the maker said: {maker.splitlines()[-1]}")
     assert len([path for path in site.folder.glob("data/*/dataset.json")]) == 1
     inodes = max(map(num_inodes, site.runs()))
-    print(f"runs on pictures, with reports: at most {inodes} inodes a run")
+    print(f"runs on pictures: at most {inodes} inodes a run")
     assert inodes < 40
 
 
