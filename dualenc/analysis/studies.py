@@ -111,6 +111,12 @@ class MultiplicativeOptions(CountOptions):
     ranks: list[int] = field([2, 4, 8, 16, 32], "ranks r of the products", minimum=1)
     restarts: int = field(3, "fits of each product probe, of which validation scenes choose one", minimum=1)
 
+    def check(self) -> None:
+        """See `StudyOptions`."""
+        super().check()
+        if not self.ranks:
+            raise InputError("ranks: there are none; give at least one, e.g. [8]")
+
 
 @dataclass
 class CapacityOptions(CountOptions):
@@ -132,6 +138,8 @@ class CapacityOptions(CountOptions):
     def check(self) -> None:
         """See `StudyOptions`: an approximator is asked for, and the libraries of those that are asked for are there."""
         super().check()
+        if not self.coverages:
+            raise InputError("coverages: there are none; give at least one, e.g. [0.5]")
         if not (self.widths or self.forest or self.boosting):
             raise InputError("widths: no approximator is left; give a width, or forest=true")
         for kind, (module, library) in LIBRARIES.items():

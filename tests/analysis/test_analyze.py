@@ -243,6 +243,8 @@ def test_diverged_weights_are_named(run: Path) -> None:
         (["decomposition", "RUN", "splits=[]"], "splits: give some of"),
         (["decomposition", "RUN", "num_scenes=2"], "too few for probes"),
         (["multiplicative", "RUN", "count=3"], "at most 2 objects, this study needs 3"),
+        (["multiplicative", "RUN", "ranks=[]"], "ranks: there are none"),
+        (["capacity", "RUN", "coverages=[]"], "coverages: there are none"),
         (["capacity", "RUN", "widths=[]", "forest=false"], "widths: no approximator is left"),
         (["probes", "hf:random:clip-vit-base-patch32", "scenes=text", "count=3"], "count: texts show two objects"),
         (["decomposition", "RUN", "out=/dev/null"], "out: /dev/null is a file; give a folder"),
