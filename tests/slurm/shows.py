@@ -122,6 +122,21 @@ def dataset(cluster: Cluster, site: Site) -> None:
     inodes = max(map(num_inodes, site.runs()))
     print(f"runs on pictures: at most {inodes} inodes a run")
     assert inodes < 40
+    raced(cluster, Site(site.folder / "race", cluster))
+
+
+def raced(cluster: Cluster, site: Site) -> None:
+    """The same by an array of the user's own, for which nobody has made the dataset before."""
+    (site.folder / "tiny.yaml").write_text(PICTURES)
+    (site.folder / "shared.yaml").write_text(SHARED)
+    job = site.submit("--array=0-11", "--ntasks=1", SWEEP, "shared.yaml")
+    assert cluster.wait(job, PATIENCE) == "COMPLETED"
+    logs = [path.read_text() for path in site.folder.glob("runs/sweeps/shared/logs/*.log")]
+    waited, meanwhile = (sum(text in log for log in logs) for text in ("/.claim\n", "has been completed meanwhile"))
+    datasets = len([*site.folder.glob("data/*/dataset.json")])
+    print(f"twelve at once: {waited} waited, {meanwhile} found it made meanwhile; {datasets} dataset")
+    assert datasets == 1
+    assert waited == meanwhile
 
 
 def time_limit(cluster: Cluster, site: Site, samples: int) -> None:
