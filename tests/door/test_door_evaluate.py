@@ -202,8 +202,6 @@ def test_a_missing_run_is_refused_before_torch_is_imported(python: Callable[...,
 import sys
 import dualenc
 from dualenc import embed, evaluate, export
-from dualenc.analysis.studies import StudyOptions
-from dualenc.analysis.targets import RunTarget, open_target
 from dualenc.errors import InputError
 calls = (
     lambda: dualenc.load("nowhere-1"),
