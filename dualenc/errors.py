@@ -1,6 +1,5 @@
 """A clear no: how every entry point says that an input is wrong (one line, exit code 2)."""
 
-import contextlib
 import os
 import select
 import sys
@@ -44,31 +43,28 @@ def run_cli(main: Callable[[list[str]], int | None]) -> None:
     `ProcessLost` one line and exit 75, an interrupt exit 130. Where the reader of our output leaves first, as `head`
     does, nothing is said. All else is a defect of ours and keeps its traceback.
     """
-    said = None
+    said, code = None, EXIT_OK
     try:
         code = main(sys.argv[1:]) or EXIT_OK
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         said, code = "interrupted; the same command continues", exit_code(error)
     except (InputError, OSError, ProcessLost) as error:
         said, code = f"error: {one_line(error)}", exit_code(error)
-    if not _is_read():
-        sys.exit(EXIT_UNREAD)
+        if isinstance(error, BrokenPipeError) and not _has_reader():
+            said, code = None, EXIT_UNREAD
+    if not _has_reader():  # the interpreter would complain at its end about what is left to write
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     if said:
         print(said, file=sys.stderr)
     sys.exit(code)
 
 
-def _is_read() -> bool:
-    """Whether anyone still reads our output. If not, it goes nowhere from now on, or the interpreter would complain at
-    its end."""
+def _has_reader() -> bool:
+    """Whether anyone can still read our output."""
     pipe = select.poll()
     pipe.register(STDOUT, 0)  # asks for errors only; a pipe without a reader is one
-    with contextlib.suppress(BrokenPipeError):
-        if not pipe.poll(0):
-            sys.stdout.flush()
-            return True
-    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
-    return False
+    return not pipe.poll(0)
 
 
 def exit_code(error: BaseException | None) -> int:

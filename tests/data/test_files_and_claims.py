@@ -246,6 +246,26 @@ def test_a_reader_who_leaves_first_hears_no_complaint() -> None:
     assert process.stderr.read() == ""
 
 
+def test_a_wrong_input_is_said_although_nobody_reads_the_output() -> None:
+    process = start(
+        "import sys\n"
+        "from dualenc.errors import InputError, run_cli\n"
+        "def main(argv):\n"
+        "    print('begun', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "    raise InputError('data.x: wrong; use 3')\n"
+        "run_cli(main)"
+    )
+    wait_until_says(process, "begun")
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(DEADLINE) == 2
+    assert process.stderr.read() == "error: data.x: wrong; use 3\n"
+
+
 def test_a_defect_of_ours_keeps_its_traceback() -> None:
     process = start("from dualenc.errors import run_cli\nrun_cli(lambda argv: 1 // 0)")
     _, errors = process.communicate(timeout=DEADLINE)
