@@ -218,8 +218,8 @@ class Study:
     def attention(self) -> float | None:
         """How much of a value's attention stays within its object in the first block, for the head with most."""
         tower = self.model.scene_tower
-        if type(tower) is not SymbolicTower:
-            return None
+        if type(tower) is not SymbolicTower or tower.transformer.blocks[0]._forward_pre_hooks:
+            return None  # no token for each value, or a mask that decides it
         x, _ = tower.embed(torch.as_tensor(self.source.eval_batch("val", 0, NUM_SCENES).inputs))
         block = tower.transformer.blocks[0]
         q, k, _ = block.qkv(block.attention_norm(x)).unflatten(2, (3, block.heads, -1)).permute(2, 0, 3, 1, 4)
