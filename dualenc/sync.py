@@ -170,8 +170,19 @@ class LiveWandb:
         self._beside = tempfile.TemporaryDirectory(prefix="dualenc-wandb-")
         for kind in ("DATA", "CACHE"):
             os.environ.setdefault(f"WANDB_{kind}_DIR", self._beside.name)
-        # Group and tags come from the environment (WANDB_RUN_GROUP, WANDB_TAGS), where whoever runs a sweep sets them.
-        self._run = _start(self.run_dir, config, run_id=run_id, name=self.run_dir.name, project=project, mode=mode)
+        # Group and tags come from the environment, where whoever runs a sweep sets them. They are read here because
+        # wandb reads its environment only once a process, which may have been before.
+        tags = os.environ.get("WANDB_TAGS")
+        self._run = _start(
+            self.run_dir,
+            config,
+            run_id=run_id,
+            name=self.run_dir.name,
+            project=project,
+            mode=mode,
+            group=os.environ.get("WANDB_RUN_GROUP"),
+            tags=tags.split(",") if tags else None,
+        )
 
     def log(self, metrics: Mapping[str, Any]) -> None:
         """One line as it stands in `metrics.jsonl`, with its `samples`; nulls are left out."""

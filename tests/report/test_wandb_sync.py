@@ -198,6 +198,7 @@ def test_exporting_again_replaces_the_earlier_run_unless_it_fails(make_run, tmp_
 def test_live_logging_writes_the_same_kind_of_run(tmp_path, monkeypatch):
     for kind in ("DATA", "CACHE"):
         monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "wandb"))
+    wandb.setup()  # from here on wandb has read its environment, as it has when anything else used it before
     monkeypatch.setenv("WANDB_RUN_GROUP", "some")
     monkeypatch.setenv("WANDB_TAGS", "data.coverage=0.5,run.seed=3")
     live = LiveWandb(tmp_path, {"run": {"seed": 3}}, run_id="beef", mode="offline")
