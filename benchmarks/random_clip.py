@@ -1,0 +1,133 @@
+"""CLIP's text tower with random weights: how far its embeddings are additive depends on what "random" means.
+
+    python benchmarks/random_clip.py [--texts N] [--seeds N] [--quick] [--json PATH]
+
+The published row "random-init CLIP" (arXiv 2605.31503) does not say how the weights were drawn, nor which words the 20
+attributes and 20 nouns are. Both matter. Weights: `transformers` draws queries, keys and values of the attention 4.9
+times smaller than CLIP's first release does (standard deviations (2 layers width)^-1/2 and width^-1/2), and positions
+twice as large (0.02 and 0.01); the other matrices alike. Words: all a single token, or one to three tokens each, by
+chance, so that what follows a word does not always stand at the same place. For each of the four: `dualenc.analyze
+decomposition` on texts drawn without repetition from the 160,000 ordered pairs. Averages over the texts they
+reconstruct (`same`) flatter, and averages over others (`held out`) do the opposite; with more texts both come together.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch
+
+import numpy as np
+import torch
+from common import table, write
+
+from dualenc.analysis.decomposition import decomposition
+from dualenc.analysis.embedded import EmbeddedScenes
+from dualenc.analysis.pretrained import Pretrained, random_clip
+from dualenc.analysis.studies import DecompositionOptions
+from dualenc.analysis.texts import draw_pairs, text_space, texts_of
+
+WEIGHTS = ("transformers", "first release")
+LENGTHS = {"1": 1, "1 to 3": 3}
+PUBLISHED = {"avg": 0.47, "avg+pos": 0.69}
+FIGURES = ("r2", "retrieval", "probe_concepts", "probe_objects")
+BATCH = 200
+
+
+@torch.no_grad()
+def as_first_released(clip: Pretrained) -> None:
+    """Draws the text tower's matrices, embeddings and positions anew, with CLIP's own standard deviations.
+
+    Source: Radford et al. 2021 (arXiv 2103.00020) and its code: 0.02 for tokens, 0.01 for positions, width^-1/2 for
+    queries, keys and values and for the projection, (2 layers width)^-1/2 for what is added to the residual stream,
+    (2 width)^-1/2 for the first matrix of an MLP.
+    """
+    tower, width = clip.model.text_model, clip.model.config.text_config.hidden_size
+    layers = tower.encoder.layers
+    added = (2 * len(layers) * width) ** -0.5
+    tower.embeddings.token_embedding.weight.normal_(std=0.02)
+    tower.embeddings.position_embedding.weight.normal_(std=0.01)
+    for layer in layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        for matrix in (attention.q_proj, attention.k_proj, attention.v_proj):
+            matrix.weight.normal_(std=width**-0.5)
+        for matrix in (attention.out_proj, mlp.fc2):
+            matrix.weight.normal_(std=added)
+        mlp.fc1.weight.normal_(std=(2 * width) ** -0.5)
+    clip.model.text_projection.weight.normal_(std=width**-0.5)
+
+
+def stretched(texts: Sequence[str], most: int, *, seed: int) -> list[str]:
+    """The texts with every value one to `most` words long, by chance: what a word of several tokens looks like."""
+    fixed = {"a", "and"}
+    names = sorted({word for text in texts for word in text.split()} - fixed)
+    lengths = np.random.default_rng(seed).integers(1, most + 1, len(names))
+    longer = {name: " ".join(name + "x" * i for i in range(k)) for name, k in zip(names, lengths.tolist())}
+    return [" ".join(longer.get(word, word) for word in text.split()) for text in texts]
+
+
+def measure(weights: str, most: int, *, num_texts: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Figures by scenes and estimator, of one draw of weights, texts and lengths."""
+    space = text_space(20, 20)
+    clip = random_clip("clip-vit-base-patch32", seed=seed)
+    if weights == "first release":
+        as_first_released(clip)
+    pairs = draw_pairs(space, num_texts, seed=seed)
+    texts = stretched(texts_of(space, pairs), most, seed=seed)
+    z = torch.cat([clip.texts(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
+    options = DecompositionOptions(num_scenes=num_texts, seed=seed)
+    rows = decomposition([EmbeddedScenes(z, pairs, space, "mention")], options)["tables"]["Level I"]
+    return {
+        f"{row['scenes']}/{row['estimator']}": row
+        for row in rows
+        if row["embeddings"] == "raw" and row["status"] == "all" and row["estimator"] in PUBLISHED
+    }
+
+
+def measured(num_texts: int, seeds: int) -> Iterator[tuple[str, dict[str, list[float]]]]:
+    """(which weights and words, figures of all seeds by their names)."""
+    for weights in WEIGHTS:
+        for words, most in LENGTHS.items():
+            found: dict[str, list[float]] = {}
+            for seed in range(seeds):
+                print(f"{weights} weights, words of {words} tokens, seed {seed}", file=sys.stderr, flush=True)
+                for place, row in measure(weights, most, num_texts=num_texts, seed=seed).items():
+                    for figure in FIGURES:
+                        found.setdefault(f"{place}/{figure}", []).append(float(row[figure]))
+            yield f"{weights} | {words}", found
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean and range."""
+    return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main() -> None:
+    """Measures, prints the table, writes the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=3000, help="of the 160,000")
+    parser.add_argument("--seeds", type=int, default=3, help="of weights, texts and lengths together")
+    parser.add_argument("--quick", action="store_true", help="1,000 texts, one seed: shows that it runs")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file too")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    num_texts, seeds = (1000, 1) if chosen.quick else (chosen.texts, chosen.seeds)
+    results = dict(measured(num_texts, seeds))
+    for figure in FIGURES:
+        places = [f"{scenes}/{estimator}" for estimator in PUBLISHED for scenes in ("same", "held out")]
+        lines = [
+            [*name.split(" | "), *(cell(found[f"{p}/{figure}"]) for p in places)] for name, found in results.items()
+        ]
+        table(f"{figure}, {num_texts:,} texts, {seeds} seeds", ["weights", "tokens a word", *places], lines)
+    write(
+        {f"{name}/{key}": statistics.mean(v) for name, found in results.items() for key, v in found.items()},
+        chosen.json,
+    )
+
+
+if __name__ == "__main__":
+    main()
