@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from dualenc.analysis.correlation import LEAST_RUNS, Point, correlation, points_of
 from dualenc.analysis.curves import probe_fits
+from dualenc.errors import InputError
 from dualenc.report import figures as draw
 from dualenc.report import html
 from dualenc.report.folder import read_lines, read_optional
@@ -27,11 +28,13 @@ PROBES = Path("analysis") / "multiplicative.json"
 NOTES = {
     "Transition": "All of held-out objects, last weights. Same status: held-out against held-out candidates. A bag of "
     "concepts that knows every value present reaches the bag level in practice; binding gain is the part above what it "
-    "can reach at best. Intervals resample the seeds, so they say how far another seed may lie off, not another scene.",
-    "Thresholds": "Where each curve crosses the level (rho*): the mean over seeds where all of them cross.",
+    "can reach at best. Intervals of the mean resample the seeds (not scenes) and are widened for few of them.",
+    "Thresholds": "Where each curve crosses the level (rho*): the mean over seeds where it is known for all of them, "
+    "with an interval that resamples seeds and is widened for few of them. Several crossings: rho* is that of the "
+    "logistic curve that fits best.",
     "Probe fit": "Each run a point for each kind of probe, at the rank that its validation scenes prefer: how much of "
     "the variance of embeddings of held-out objects the probe explains, against how well the run recognises them. "
-    "Correlations over runs, with 95% intervals that resample runs; not made for fewer than four runs.",
+    "Correlations over runs, with 95% intervals that resample runs; not made for fewer than eight runs.",
     "Cost": "Of finished runs. A run that was interrupted counts as if it had gone on at the speed of its last part. "
     "Core hours: threads times processes; GPU hours: processes.",
     "Failures": "The last lines that each has said. The command that ran the sweep tries these runs again.",
@@ -44,14 +47,14 @@ def sweep_page(
     """The HTML of a sweep, for a file in `folder`, and the pictures in it."""
     done = [state for state in states if state.state is State.DONE]
     axis = x_axis(plan.sweep.points)
-    points = _studied(done)
+    points, left_out = _studied(done)
     probes = correlation(points) if len({point.run for point in points}) >= LEAST_RUNS else None
     transitions = [transition(done, axis)] if done and axis else []
     scatter = probe_fits(probes) if probes else []
     sections = {
         "Transition": html.figures(transitions, large=True) + (_averages(done, axis) if axis else ""),
         "Thresholds": _thresholds(plan.folder / THRESHOLDS),
-        "Probe fit": html.figures(scatter) + _probes(probes) if probes else "",
+        "Probe fit": (html.figures(scatter) + _probes(probes) if probes else "") + left_out,
         "Cost": _cost(done),
         "Failures": _failures(plan, states, folder),
         "Runs": _runs(plan, states, folder),
@@ -102,12 +105,12 @@ def _thresholds(path: Path) -> str:
     if not found:
         return ""
     keys = list(dict.fromkeys(key for group in found["groups"] for key in group["values"]))
-    headings = [*map(text, keys), "rho*", "seeds that cross", "runs", "runs of a grid"]
+    headings = [*map(text, keys), "rho*", "seeds known", "runs", "runs of a grid"]
     rows = [
         [
             *(text(as_text(group["values"][key])) if key in group["values"] else DASH for key in keys),
             number(group["rho"]) + _between(group["interval"]),
-            f"{group['num_crossing']} of {len(group['curves'])}",
+            f"{group['num_known']} of {len(group['curves'])}",
             str(group["num_runs"]),
             str(group["num_grid_runs"]),
         ]
@@ -122,6 +125,7 @@ def _curves(found: Mapping[str, Any]) -> str:
         [
             text(" ".join(f"{key}={as_text(value)}" for key, value in {**group["values"], **curve["seed"]}.items())),
             text(curve["outcome"]),
+            str(curve["crossings"]),
             number(curve["rho"]) + _between(curve["interval"]),
             str(len(curve["points"])),
             text(curve["error"] or ""),
@@ -129,20 +133,24 @@ def _curves(found: Mapping[str, Any]) -> str:
         for group in found["groups"]
         for curve in group["curves"]
     ]
-    return html.details("Every curve", html.table(["", "outcome", "rho*", "runs", "error"], rows))
+    return html.details("Every curve", html.table(["", "outcome", "crossings", "rho*", "runs", "error"], rows))
 
 
 # --- probes ----------------------------------------------------------------------------------------------
 
 
-def _studied(done: Sequence[RunState]) -> list[Point]:
-    """The fits of the runs that have been studied, each under its run's number."""
-    return [
-        replace(point, run=str(state.run.index))
-        for state in done
-        if state.folder and (state.folder / PROBES).is_file() and state.metrics.get(RECOGNITION) is not None
-        for point in points_of(state.folder)
-    ]
+def _studied(done: Sequence[RunState]) -> tuple[list[Point], str]:
+    """The fits of the runs that have been studied, each folder once and under its run's number; and why studies are
+    left out."""
+    folders = {state.folder: state for state in done if state.folder and state.metrics.get(RECOGNITION) is not None}
+    points, left_out = [], ""
+    for folder, state in folders.items():
+        if (folder / PROBES).is_file():
+            try:
+                points += [replace(point, run=str(state.run.index)) for point in points_of(folder)]
+            except InputError as error:
+                left_out += f"<p>Left out: {text(str(error))}.</p>"
+    return points, left_out
 
 
 def _probes(found: Mapping[str, Any]) -> str:

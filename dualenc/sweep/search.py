@@ -1,6 +1,7 @@
 """Finds where a rising curve crosses a level from few noisy evaluations: ask for a place, tell the value, ask again.
 
-The curve is taken to be logistic, from 0 to a top of at most 1, and to cross the level at rho. Errors count squared
+The curve is taken to be logistic, from 0 to a top of at most 1, and to cross the level at rho: of a metric that starts
+well above 0, as recognition at the bag level does, rho comes out too low. Errors count squared
 where they are small, and no more than _OUTLIER^2 where they are not (as in Geman & McClure, 1985), so that a run that
 lies against all others weighs little. rho is known when the interval of all rho that fit about as well as the best one
 is narrow. No step of this runs anything: a `Search` is a function of what it was told.
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64
@@ -30,7 +32,7 @@ class Outcome(StrEnum):
 
     OPEN = "open"
     CROSSING = "crossing"
-    BELOW = "below"  # the level is not reached, up to the highest place
+    BELOW = "below"  # the level is not reached at the ends; what lies between them nobody has seen
     ABOVE = "above"  # the level is exceeded from the lowest place on
     FALLING = "falling"  # above at the lowest place, below at the highest
     BUDGET = "budget"  # not known well enough, and no evaluations or places are left
@@ -118,12 +120,15 @@ def _fit(each: list[Float64[np.ndarray, "r w t"]], within: Range) -> Fit:
 @dataclass
 class Search:
     """A search for the crossing on one curve. `points` holds what it was told, also of places it never asked for; what
-    it starts with does not count as its evaluations."""
+    it starts with does not count as its evaluations. Places outside the range play no part, for rho is sought inside.
+    """
 
     within: Range
     points: dict[float, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        low, high = self.within.low - 1e-9, self.within.high + 1e-9
+        self.points = {place: value for place, value in self.points.items() if low <= place <= high}
         self._most = len(self.points) + self.within.max_points
         self._errors = {place: self.within.errors(place, value) for place, value in self.points.items()}
 
@@ -162,6 +167,11 @@ class Search:
         below = [place for place, value in self.points.items() if value < self.within.level]
         above = [place for place, value in self.points.items() if value >= self.within.level]
         return bool(below and above) and min(below) < max(above)
+
+    def crossings(self) -> int:
+        """How often the values go through the level, from place to place."""
+        below = [value < self.within.level for _, value in sorted(self.points.items())]
+        return sum(a != b for a, b in pairwise(below))
 
     def _ends(self) -> tuple[Outcome, list[float]]:
         """What is the case if nothing rises even at these places, which are to be told then."""

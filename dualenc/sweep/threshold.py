@@ -154,7 +154,7 @@ def results(threshold: Threshold) -> dict[str, Any]:
     for curve in threshold.curves:
         found.setdefault(repr(curve.group), []).append(curve)
     settings = threshold.settings
-    groups = [_group(curves, len(threshold.within.places)) for curves in found.values()]
+    groups = [_group(curves, threshold.within) for curves in found.values()]
     return {
         "key": settings.key,
         "metric": settings.metric,
@@ -164,17 +164,20 @@ def results(threshold: Threshold) -> dict[str, Any]:
     }
 
 
-def _group(curves: list[Curve], num_places: int) -> dict[str, Any]:
+def _group(curves: list[Curve], within: Range) -> dict[str, Any]:
     described = [_describe(curve) for curve in curves]
-    known = [curve["rho"] for curve in described if curve["outcome"] == Outcome.CROSSING]
+    known = [curve for curve in described if curve["outcome"] == Outcome.CROSSING]
+    rho = [curve["rho"] for curve in known]
+    errors = [(curve["interval"][1] - curve["interval"][0]) / (2 * 1.96) for curve in known]
     complete = len(known) == len(curves)
+    spread = interval(rho, errors) if complete else None
     return {
         "values": curves[0].group,
-        "rho": sum(known) / len(known) if complete else None,
-        "interval": interval(known) if complete else None,
-        "num_crossing": len(known),
+        "rho": sum(rho) / len(rho) if complete else None,
+        "interval": spread and [max(spread[0], within.low), min(spread[1], within.high)],
+        "num_known": len(known),
         "num_runs": sum(len(curve.search.points) for curve in curves),
-        "num_grid_runs": num_places * len(curves),
+        "num_grid_runs": len(within.places) * len(curves),
         "curves": described,
     }
 
@@ -185,6 +188,7 @@ def _describe(curve: Curve) -> dict[str, Any]:
     return {
         "seed": curve.seed,
         "outcome": curve.outcome,
+        "crossings": curve.search.crossings(),
         "rho": fit and fit.rho,
         "interval": fit and [fit.low, fit.high],
         "num_new": curve.num_new,
@@ -212,13 +216,16 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         label, num = _label(group["values"]) or "all", len(group["curves"])
         runs = f"{group['num_runs']} runs, a grid of step {found['step']:g} has {group['num_grid_runs']}"
         if group["rho"] is None:
-            yield f"{label}: no rho*, {group['num_crossing']} of {num} seeds cross {found['level']:g}; {runs}"
+            yield f"{label}: no rho*, known for {group['num_known']} of {num} seeds; {runs}"
         else:
             spread = f" (95% over {num} seeds: {_pair(group['interval'])})" if group["interval"] else ", one seed"
             yield f"{label}: rho* = {_number(group['rho'])}{spread}; {runs}"
     for curve in (curve for group in found["groups"] for curve in group["curves"]):
         if curve["error"]:
             yield f"{_label(curve['seed'])} failed: {curve['error']}"
+        if curve["crossings"] > 1:
+            label = _label(curve["seed"])
+            yield f"{label} crosses {found['level']:g} {curve['crossings']} times; its rho* is a best fit"
 
 
 def _label(point: Point) -> str:

@@ -79,7 +79,12 @@ def write_run(run: PlannedRun, *, lines: int = 4, of: int = 4, probes: bool = Fa
             {"probe": probe, "rank": rank, "r2_validation": score, "r2_heldout": score / 2}
             for probe, rank, score in (("additive", None, 0.5), ("global", 2, 0.75), ("global", 4, 0.625))
         ]
-        found = {"study": "multiplicative", "result": {"tables": {"Probes": table}}}
+        found = {
+            "study": "multiplicative",
+            "target": {"samples": run.max_samples},
+            "options": {"coverage": None, "data": {"path": None}},
+            "result": {"tables": {"Probes": table}},
+        }
         (folder / "analysis" / "multiplicative.json").write_text(json.dumps(found))
     return rows
 

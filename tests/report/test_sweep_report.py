@@ -31,13 +31,14 @@ THRESHOLD = {
             "values": {"data.symbolic.num_concepts": 2, "data.symbolic.num_values": 8},
             "rho": 0.4375,
             "interval": [0.40625, 0.46875],
-            "num_crossing": 1,
+            "num_known": 1,
             "num_runs": 9,
             "num_grid_runs": 33,
             "curves": [
                 {
                     "seed": {"run.seed": 0},
                     "outcome": "crossing",
+                    "crossings": 1,
                     "rho": 0.4375,
                     "interval": None,
                     "num_new": 9,
@@ -83,8 +84,8 @@ class Sections(HTMLParser):
 def test_in_a_browser_every_number_is_that_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     plan = make_sweep(tmp_path)
-    lines = {run.index: write_run(run, probes=True) for run in plan.runs[:7]}
-    fail(plan, plan.runs[7], "Traceback", "RuntimeError: <nobody> & nothing")
+    lines = {run.index: write_run(run, probes=True) for run in plan.runs[:8]}
+    fail(plan, plan.runs[8], "Traceback", "RuntimeError: <nobody> & nothing")
     (plan.folder / "threshold.json").write_text(json.dumps(THRESHOLD))
     page = write_sweep_report(plan, look_at_all(plan))
     assert {path.name for path in (plan.folder / "report-figures").glob("*.pdf")} == {"figure.pdf", "probe_fit.pdf"}
@@ -96,22 +97,22 @@ def test_in_a_browser_every_number_is_that_of_a_run(tmp_path: Path, monkeypatch:
 
     last = {index: rows[-1] for index, rows in lines.items()}
     ood = [key for key in METRICS if key.startswith("ood/")]
-    for index, row in enumerate(found.rows["runs"][1:8]):
+    for index, row in enumerate(found.rows["runs"][1:9]):
         assert row == [last[index][key] for key in (*ood, "val/object_recognition")]
-    assert found.rows["runs"][8:] == [[], []]
+    assert found.rows["runs"][9:] == [[]]
     for row, coverage in zip(found.rows["transition"][1:], (0.3, 0.6, 0.9)):
-        same = [last[run.index] for run in plan.runs[:7] if run.point["data.coverage"] == coverage]
+        same = [last[run.index] for run in plan.runs[:8] if run.point["data.coverage"] == coverage]
         expected = [coverage]
         for key in ood:
             values = [line[key] for line in same]
             expected += [sum(values) / len(values), *(interval(values) or ())]
         assert row == pytest.approx(expected, rel=1e-12)
-    held = [0.25, 0.375] * 7  # of the additive probe, and of the global one at the rank that validation prefers
-    recognition = [last[place // 2]["ood/object_recognition"] for place in range(14)]
-    assert found.rows["probe-fit"][-14:] == [list(pair) for pair in zip(held, recognition)]
+    held = [0.25, 0.375] * 8  # of the additive probe, and of the global one at the rank that validation prefers
+    recognition = [last[place // 2]["ood/object_recognition"] for place in range(16)]
+    assert found.rows["probe-fit"][-16:] == [list(pair) for pair in zip(held, recognition)]
     assert found.rows["thresholds"][1] == [0.4375, 0.40625, 0.46875]
     [total, mean, most] = found.rows["cost"][1]
-    assert (total, mean, most) == pytest.approx((7, 1, 1), rel=0.01)  # half an hour on two threads each
+    assert (total, mean, most) == pytest.approx((8, 1, 1), rel=0.01)  # half an hour on two threads each
     assert "RuntimeError: <nobody> & nothing" in found.words["failures"]
     for link in found.links["runs"] + found.links["failures"]:
         assert (page.parent / link).exists()
