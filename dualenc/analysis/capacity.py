@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
 from multiprocessing import get_context
 from typing import Any
 
@@ -128,22 +129,22 @@ class CapacityStudy:
         self.orders = slot_orders(scenes)
 
     def fits(self) -> tuple[list[Fit], list[str]]:
-        """All fits that the options ask for, and a note on each coverage at which no objects can be drawn."""
+        """All fits that the options ask for, and a note on each draw of objects that leaves too few scenes."""
         options = self.options
         names = [f"mlp-{width}" for width in options.widths]
         names += ["forest"] if options.forest else []
         names += ["boosting"] if options.boosting else []
         possible, notes, reason = [], [], ""
-        for coverage in options.coverages:
+        for coverage, draw in product(options.coverages, range(options.draws)):
             try:
-                self.rows(Fit("", coverage, 0))
-                possible.append(coverage)
+                self.rows(Fit("", coverage, draw))
+                possible.append((coverage, draw))
             except InputError as error:
                 reason = str(error)
-                notes.append(f"Coverage {coverage} is left out: {reason}.")
+                notes.append(f"Draw {draw} at coverage {coverage} is left out: {reason}.")
         if not possible:
             raise InputError(f"coverages: none can be fitted; {reason}")
-        return [Fit(name, rho, draw) for name in names for rho in possible for draw in range(options.draws)], notes
+        return [Fit(name, *place) for name in names for place in possible], notes
 
     def rows(self, fit: Fit) -> FitRows:
         """At most `fit_scenes` scenes of the objects that are fitted, and the probes' test scenes of all others."""

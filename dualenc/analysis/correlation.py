@@ -19,8 +19,10 @@ from dualenc.errors import EXIT_OK, InputError, run_cli
 from dualenc.files import read_json, write_json
 
 RECOGNITION = "ood/object_recognition"
-LEAST_RUNS = 4
-"""With fewer, neither a correlation nor a resample of it says anything."""
+LEAST_RUNS = 8
+"""With fewer, resamples of the runs scatter too little: what they call a 95% interval holds in some 85% of cases."""
+_MOST_DROPPED = 0.05
+"""Share of the resamples in which one side may be constant; beyond it those that are left are a choice."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,23 @@ class Point:
 
 
 def points_of(folder: Path) -> list[Point]:
-    """Each probe of a run's `multiplicative` study, at the rank that validation prefers. InputError where the run has
-    no such study or has not been evaluated on held-out objects."""
+    """Each probe of a run's `multiplicative` study, at the rank that validation prefers.
+
+    InputError where the run has no such study or has not been evaluated on held-out objects, and where the study saw
+    another model than the evaluation, or not the objects of training as known ones.
+    """
     study, summary = folder / "analysis" / "multiplicative.json", folder / "summary.json"
     for path, fix in ((study, f"run python -m dualenc.analyze multiplicative {folder}"), (summary, "finish the run")):
         if not path.exists():
             raise InputError(f"RUN: {path} does not exist; {fix}")
-    rows = read_json(study)["result"]["tables"]["Probes"]
-    recognition = read_json(summary)["metrics"].get(RECOGNITION)
+    studied, evaluated = read_json(study), read_json(summary)
+    rows = studied["result"]["tables"]["Probes"]
+    recognition = evaluated["metrics"].get(RECOGNITION)
+    again = f"run python -m dualenc.analyze multiplicative {folder} again without weights, coverage and data.path"
+    if (seen := studied["target"]["samples"]) != evaluated["samples"]:
+        raise InputError(f"RUN: {study} is of a model of {seen} samples, {summary} of {evaluated['samples']}; {again}")
+    if studied["options"]["coverage"] is not None or studied["options"]["data"]["path"] is not None:
+        raise InputError(f"RUN: {study} is of another split or other data than {summary}; {again}")
     if recognition is None:
         raise InputError(f"RUN: {summary} has no {RECOGNITION}; use a run with held-out objects")
     best = [
@@ -57,7 +68,7 @@ def correlate(
 ) -> dict[str, Any]:
     """Pearson's and Spearman's correlation over runs, with 95% percentile intervals that resample runs.
 
-    Ties share their mean rank. None where one side is constant; resamples in which it is are left out.
+    Ties share their mean rank. None where one side is constant, as an interval is where many resamples are.
     """
     pick = np.random.default_rng(seed).integers(len(x), size=(num_resamples, len(x)))
     found: dict[str, Any] = {"runs": len(x)}
@@ -65,7 +76,8 @@ def correlate(
         resampled = [_pearson(transform(x[rows]), transform(y[rows])) for rows in pick]
         kept = [value for value in resampled if value is not None]
         found[name] = _pearson(transform(x), transform(y))
-        found[f"{name}_interval"] = np.quantile(kept, [0.025, 0.975]).tolist() if kept else None
+        enough = len(kept) >= (1 - _MOST_DROPPED) * num_resamples
+        found[f"{name}_interval"] = np.quantile(kept, [0.025, 0.975]).tolist() if enough else None
     return found
 
 
@@ -102,6 +114,7 @@ def main(argv: list[str]) -> int:
     if len(argv) < 2:
         raise InputError("RUN: give run folders and a folder for the result, in this order")
     *runs, out = map(Path, argv)
+    runs = list({run.resolve(): run for run in runs}.values())
     found = correlation([point for run in runs for point in points_of(run)])
 
     from dualenc.analysis.curves import probe_fits

@@ -16,6 +16,9 @@ from dualenc.scenes import ConceptSpace, ObjectSplit
 MAX_UNORDERED = 5
 """Objects of an unordered scene: its slots are gone through in all m! orders."""
 
+_SAME = 1e-12
+"""Share of their squared length that embeddings vary by at least; float32 rounds to less."""
+
 
 @dataclass(frozen=True, eq=False)
 class FitRows:
@@ -71,13 +74,18 @@ def _spare_objects(space: ConceptSpace, known: Int[np.ndarray, "k"], number: int
 
 def scenes_of_count(scenes: Sequence[EmbeddedScenes], count: int) -> EmbeddedScenes:
     """The scenes of `count` objects. InputError naming `count` where there are none, or where there are too many
-    objects for scenes without an order of slots."""
+    objects for scenes without an order of slots; and where all their embeddings are the same."""
     found = next((part for part in scenes if part.num_objects == count), None)
     if found is None:
         counts = ", ".join(str(part.num_objects) for part in scenes)
         raise InputError(f"count: there are no scenes of {count} objects; use one of {counts}")
     if found.slots == "none" and count > MAX_UNORDERED:
         raise InputError(f"count: {count} objects without an order of slots are too many; use at most {MAX_UNORDERED}")
+    z = found.embeddings.double()
+    if ((z - z.mean(0)) ** 2).sum() <= _SAME * (z**2).sum():
+        raise InputError(
+            "embeddings: all are the same, which leaves nothing to explain; the tower has collapsed, use another"
+        )
     return found
 
 

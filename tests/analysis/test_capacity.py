@@ -150,8 +150,13 @@ def test_processes_and_groups_change_nothing():
 def test_what_is_left_out_and_refused(monkeypatch):
     scenes = scenes_of("additive", sizes=(6, 6))
     found = capacity([scenes], replace(QUICK, coverages=[0.1, 0.8], steps=5))
-    assert any("Coverage 0.1 is left out" in note for note in found["notes"])
+    assert any("Draw 0 at coverage 0.1 is left out" in note for note in found["notes"])
     assert [each["coverage"] for each in found["tables"]["Approximators"]] == [0.8]
+    few = study_of(scenes.take(np.arange(0, scenes.num_scenes, 17)), replace(QUICK, coverages=[0.75], draws=8))
+    fits, notes = few.fits()
+    assert len(fits) + len(notes) == 8
+    assert fits
+    assert notes
     with pytest.raises(InputError, match="gives 4 training objects"):
         capacity([scenes], replace(QUICK, coverages=[0.1]))
     with pytest.raises(InputError, match="give a width"):

@@ -29,6 +29,16 @@ def test_a_constant_has_no_correlation():
     assert found["pearson"] is found["spearman"] is found["pearson_interval"] is None
 
 
+def test_resamples_without_a_correlation_leave_no_interval():
+    few = np.arange(9) == 8
+    found = correlate(few + 0.1 * np.arange(9), 0.5 * few)
+    assert found["pearson"] > 0.9
+    assert found["pearson_interval"] is found["spearman_interval"] is None
+
+
+OPTIONS = {"coverage": None, "data": {"path": None}}
+
+
 def run(folder: Path, fit: float, recognition: float | None) -> Path:
     (folder / "analysis").mkdir(parents=True)
     rows = [
@@ -39,19 +49,36 @@ def run(folder: Path, fit: float, recognition: float | None) -> Path:
             ("global", 4, 0.8, 5.0),  # better on held-out objects, but validation does not choose it
         )
     ]
-    write_json(folder / "analysis" / "multiplicative.json", {"result": {"tables": {"Probes": rows}}})
-    write_json(folder / "summary.json", {"metrics": {"ood/object_recognition": recognition}})
+    study = {"target": {"samples": 64}, "options": OPTIONS, "result": {"tables": {"Probes": rows}}}
+    write_json(folder / "analysis" / "multiplicative.json", study)
+    write_json(folder / "summary.json", {"samples": 64, "metrics": {"ood/object_recognition": recognition}})
     return folder
 
 
 def test_many_runs_make_one_table_and_one_figure(tmp_path: Path):
-    runs = [run(tmp_path / str(i), fit, fit**2) for i, fit in enumerate((0.1, 0.3, 0.5, 0.9))]
-    assert main([*map(str, runs), str(tmp_path / "out")]) == 0
+    runs = [run(tmp_path / str(i), fit, fit**2) for i, fit in enumerate(np.linspace(0.1, 0.9, 8).tolist())]
+    assert main([*map(str, runs), str(runs[0]), str(tmp_path / "out")]) == 0
     tables = read_json(tmp_path / "out" / "correlation.json")["tables"]
     found = {row["probe"]: row["spearman"] for row in tables["Correlations"]}
     assert found == {"additive": pytest.approx(-1), "global": pytest.approx(1)}
     assert {point["rank"] for point in tables["Runs"]} == {None, 2}
+    assert len(tables["Runs"]) == 2 * len(runs)
     assert all((tmp_path / "out" / f"probe_fit.{kind}").stat().st_size > 1000 for kind in ("png", "pdf"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"target": {"samples": 32}},
+        {"options": {**OPTIONS, "coverage": 0.5}},
+        {"options": {**OPTIONS, "data": {"path": "data/other"}}},
+    ],
+)
+def test_a_study_of_something_else_is_no_point(tmp_path: Path, other: dict):
+    study = run(tmp_path / "a", 0.5, 0.5) / "analysis" / "multiplicative.json"
+    write_json(study, {**read_json(study), **other})
+    with pytest.raises(InputError, match=r"dualenc\.analyze multiplicative .* again without"):
+        points_of(tmp_path / "a")
 
 
 def test_what_is_missing_is_named(tmp_path: Path):

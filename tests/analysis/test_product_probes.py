@@ -129,6 +129,8 @@ def test_the_study_and_what_it_refuses():
     assert len(known_objects(without, 0.5, seed=0)) == 18
     with pytest.raises(InputError, match="training showed all 36 objects; give the share"):
         multiplicative([replace(scenes, train=np.arange(36))], options)
+    with pytest.raises(InputError, match="the tower has collapsed"):
+        multiplicative([replace(scenes, embeddings=torch.ones_like(scenes.embeddings))], options)
     wide = replace(scenes, objects=np.tile(scenes.objects, (1, 3)), slots="none")
     with pytest.raises(InputError, match="6 objects without an order of slots are too many"):
         scenes_of_count([wide], 6)
