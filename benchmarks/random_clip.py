@@ -34,7 +34,7 @@ from dualenc.analysis.texts import draw_pairs, text_space, texts_of
 WEIGHTS = ("transformers", "first release")
 LENGTHS = {"1": 1, "1 to 3": 3}
 PUBLISHED = {"avg": 0.47, "avg+pos": 0.69}
-FIGURES = ("r2", "retrieval", "probe_concepts", "probe_objects")
+FIGURES = ("r2", "retrieval", "probe_concepts")
 BATCH = 200
 
 
@@ -79,7 +79,7 @@ def measure(weights: str, most: int, *, num_texts: int, seed: int) -> dict[str, 
     pairs = draw_pairs(space, num_texts, seed=seed)
     texts = stretched(texts_of(space, pairs), most, seed=seed)
     z = torch.cat([clip.texts(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
-    options = DecompositionOptions(num_scenes=num_texts, seed=seed)
+    options = DecompositionOptions(num_scenes=num_texts, seed=seed, object_probe=False)
     rows = decomposition([EmbeddedScenes(z, pairs, space, "mention")], options)["tables"]["Level I"]
     return {
         f"{row['scenes']}/{row['estimator']}": row
