@@ -2,13 +2,14 @@
 
     python benchmarks/random_clip.py [--texts N] [--seeds N] [--quick] [--json PATH]
 
-The published row "random-init CLIP" (arXiv 2605.31503) does not say how the weights were drawn, nor which words the 20
-attributes and 20 nouns are. Both matter. Weights: `transformers` draws queries, keys and values of the attention 4.9
-times smaller than CLIP's first release does (standard deviations (2 layers width)^-1/2 and width^-1/2), and positions
-twice as large (0.02 and 0.01); the other matrices alike. Words: all a single token, or one to three tokens each, by
-chance, so that what follows a word does not always stand at the same place. For each of the four: `dualenc.analyze
-decomposition` on texts drawn without repetition from the 160,000 ordered pairs. Averages over the texts they
-reconstruct (`same`) flatter, and averages over others (`held out`) do the opposite; with more texts both come together.
+The published row "random-init CLIP" (arXiv 2605.31503) does not say how the weights were drawn, nor which words the
+20 attributes and 20 nouns are. Both matter. Weights: of CLIP's first release `transformers` exchanges two standard
+deviations, width^-1/2 and (2 layers width)^-1/2, so that it draws queries, keys and values of the attention 4.9 times
+smaller and its output 4.9 times larger; positions are twice as large (0.02 and 0.01), the other matrices alike.
+Words: all a single token, or one to three tokens each, by chance, so that what follows a word does not always stand
+at the same place. For each of the four: `dualenc.analyze decomposition` on texts drawn without repetition from the
+160,000 ordered pairs. Averages over the texts they reconstruct (`same`) flatter, and averages over others (`held
+out`) do the opposite; with more texts both come together.
 """
 
 import argparse
