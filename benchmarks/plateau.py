@@ -160,7 +160,7 @@ class Study:
 
     def __init__(self, config: Config, prepare: Prepare | None) -> None:
         set_up_torch(config)
-        self.config = config
+        self.config, self.masked = config, prepare is within_objects
         self.source: Source = build_source(config, symbolic_sampler(config.data))
         torch.manual_seed(config.run.seed)
         self.model = build_model(model_spec(config, self.source))
@@ -218,7 +218,7 @@ class Study:
     def attention(self) -> float | None:
         """How much of a value's attention stays within its object in the first block, for the head with most."""
         tower = self.model.scene_tower
-        if type(tower) is not SymbolicTower or tower.transformer.blocks[0]._forward_pre_hooks:
+        if type(tower) is not SymbolicTower or self.masked:
             return None  # no token for each value, or a mask that decides it
         x, _ = tower.embed(torch.as_tensor(self.source.eval_batch("val", 0, NUM_SCENES).inputs))
         block = tower.transformer.blocks[0]
