@@ -17,6 +17,7 @@ from dualenc.errors import InputError
 from dualenc.report import write_sweep_report
 from dualenc.report.__main__ import main
 from dualenc.report.folder import newest
+from dualenc.report.sweep import sweep_page
 from dualenc.sweep.results import interval
 from dualenc.sweep.state import METRICS, look_at_all
 
@@ -165,6 +166,27 @@ def test_a_sweep_without_any_run_has_a_report_too(tmp_path: Path, monkeypatch: p
     found = Sections((tmp_path / "runs/sweeps/simulated/report.html").read_text())
     assert set(found.rows) == {"runs"}
     assert len(found.rows["runs"]) == 10
+
+
+def test_a_folder_counts_once_and_a_study_of_another_model_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = make_sweep(tmp_path)
+    for run in plan.runs:
+        write_run(run, probes=True)
+    states = look_at_all(plan)
+    folder = states[0].folder
+    assert folder is not None
+    (folder / "summary.json").write_text(
+        json.dumps({**json.loads((folder / "summary.json").read_text()), "samples": 1})
+    )
+    page, _ = sweep_page(plan, [*states, *states], folder=plan.folder)
+    found = Sections(page)
+    assert "is of a model of 6400 samples" in found.words["probe-fit"]
+    assert len(found.rows["probe-fit"]) == 3 + 1 + 2 * (len(plan.runs) - 1)  # two tables with headings
+    page, _ = sweep_page(plan, states[:8], folder=plan.folder)
+    assert "probe-fit" not in Sections(page).rows  # seven are too few
 
 
 def test_the_newest_values_are_found_from_the_end_of_a_long_log(tmp_path: Path) -> None:

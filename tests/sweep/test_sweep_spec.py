@@ -150,4 +150,5 @@ def test_no_run_of_the_smoke_sweep_is_refused_once_it_trains() -> None:
     sweep = read_sweep(ROOT / "configs" / "sweeps" / "smoke.yaml")
     for point in sweep.points:
         config = configuration.load(str(sweep.base), sweep.arguments(point)[1:])
-        open_data(config.data, config.model, batch_size=config.trainer.batch_size)
+        sampler, _ = open_data(config.data, config.model, batch_size=config.trainer.batch_size)
+        assert len(sampler.split.ood) >= 2 * sampler.max_objects
