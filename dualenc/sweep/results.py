@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RESULTS = "sweep.json"
 FIGURE = "figure"
 _NUM_RESAMPLES = 2000
-_NORMAL = 1.96  # 97.5% quantiles: of the normal distribution, and of Student's of 1, 2, ... degrees of freedom
+NORMAL = 1.96  # 97.5% quantiles: of the normal distribution, and of Student's of 1, 2, ... degrees of freedom
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 PANELS = (
@@ -94,7 +94,7 @@ def interval(values: Sequence[float], errors: Sequence[float] | None = None) -> 
 
     errors: standard error of each value, where it is only known so far. Resamples of few seeds scatter too little, by
     sqrt((n - 1) / n), and the normal's quantile is too small for them; their distance from the mean is made up for
-    both, else an interval of three seeds would hold the true mean in some 80% of cases.
+    both, else an interval of three seeds would hold the true mean in three of four cases.
     """
     number = len(values)
     if number < 2:
@@ -104,10 +104,10 @@ def interval(values: Sequence[float], errors: Sequence[float] | None = None) -> 
     drawn = np.array(values)[rows]
     if errors is not None:
         drawn = drawn + rng.normal(size=rows.shape) * np.array(errors)[rows]
-    student = _STUDENT[number - 2] if number - 2 < len(_STUDENT) else _NORMAL + 2.4 / (number - 1)
+    student = _STUDENT[number - 2] if number - 2 < len(_STUDENT) else NORMAL + 2.4 / (number - 1)
     mean = float(np.mean(values))
     away = np.quantile(drawn.mean(axis=1), [0.025, 0.975]) - mean
-    low, high = mean + away * student / _NORMAL * math.sqrt(number / (number - 1))
+    low, high = mean + away * student / NORMAL * math.sqrt(number / (number - 1))
     return float(low), float(high)
 
 
@@ -139,8 +139,7 @@ def transition(done: list[RunState], axis: str) -> "Drawing":
         figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
         caption = (
             "every run a point, lines through the means; bars: 95% bootstrap interval of the mean over seeds, "
-            "widened for few of them; a bag of "
-            "concepts at its best has a binding gain of 0"
+            "widened for few of them; a bag of concepts at its best has a binding gain of 0"
         )
         return as_drawing(FIGURE, caption, figure)
 

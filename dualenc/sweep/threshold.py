@@ -18,7 +18,7 @@ from dualenc.errors import InputError
 from dualenc.files import write_json
 from dualenc.report.results import DASH
 from dualenc.sweep.plan import Plan, PlannedRun, plan_points
-from dualenc.sweep.results import interval, is_seed
+from dualenc.sweep.results import NORMAL, interval, is_seed
 from dualenc.sweep.search import Outcome, Range, Search
 from dualenc.sweep.spec import Point, as_text
 from dualenc.sweep.state import METRICS, RunState, State, look, look_at_all
@@ -168,7 +168,7 @@ def _group(curves: list[Curve], within: Range) -> dict[str, Any]:
     described = [_describe(curve) for curve in curves]
     known = [curve for curve in described if curve["outcome"] == Outcome.CROSSING]
     rho = [curve["rho"] for curve in known]
-    errors = [(curve["interval"][1] - curve["interval"][0]) / (2 * 1.96) for curve in known]
+    errors = [(curve["interval"][1] - curve["interval"][0]) / (2 * NORMAL) for curve in known]
     complete = len(known) == len(curves)
     spread = interval(rho, errors) if complete else None
     return {
