@@ -62,15 +62,17 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def probe_folder(path: Path) -> None:
-    """Raises OSError where `path` cannot be made or written into; leaves nothing behind."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    """Raises OSError where `path` cannot be made or written into; leaves nothing behind.
+
+    A folder that does not exist yet is not made for the probe: another process of the same run may be probing it too,
+    and would find it gone or filled. What it will be made in is written to instead.
+    """
     try:
-        with tempfile.TemporaryFile(dir=path):
+        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=existing):
             pass
-    finally:
-        for folder in missing:
-            folder.rmdir()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def sha256_file(path: str | os.PathLike) -> str:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dualenc.errors import InputError, one_line
-from dualenc.files import Claim, atomic_path, atomic_write, read_json, sha256_file, write_json
+from dualenc.files import Claim, atomic_path, atomic_write, probe_folder, read_json, sha256_file, write_json
 
 DEADLINE = 30.0
 
@@ -272,3 +273,27 @@ def test_a_defect_of_ours_keeps_its_traceback() -> None:
     assert process.returncode == 1
     assert "Traceback" in errors
     assert one_line(InputError("a\nb")) == "a b"
+
+
+def test_a_folder_is_probed_without_being_made(tmp_path: Path) -> None:
+    probe_folder(tmp_path / "runs" / "a")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "runs", Path("/proc/nowhere/runs")):
+        with pytest.raises(OSError) as raised:
+            probe_folder(path)
+        assert raised.value.filename == str(path)
+
+
+def test_another_process_may_fill_the_folder_while_it_is_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary_file = tempfile.TemporaryFile
+
+    def after_another_process(dir: Path) -> object:
+        (tmp_path / "runs" / "a").mkdir(parents=True)
+        return temporary_file(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", after_another_process)
+    probe_folder(tmp_path / "runs")
+    assert (tmp_path / "runs" / "a").exists()
