@@ -8,6 +8,7 @@ import json
 import sys
 
 from data_gen.config import config_hash, load_config
+from data_gen.recipe import object_split
 from dualenc.errors import InputError, one_line, run_cli
 
 
@@ -18,7 +19,9 @@ def main(arguments: list[str]) -> None:
 
 def _answer(config: str, *overrides: str) -> dict[str, str]:
     try:
-        return {"hash": config_hash(load_config(config, overrides))}
+        data = load_config(config, overrides)
+        object_split(data)  # refused here rather than by the maker, hours later
+        return {"hash": config_hash(data)}
     except InputError as error:
         return {"error": one_line(error)}
 

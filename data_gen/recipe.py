@@ -87,21 +87,27 @@ class _Drawing:
     opposite_pictures: dict[int, _Picture] = field(default_factory=dict)
 
 
+def object_split(data: DataConfig) -> ObjectSplit:
+    """Which objects are held out. InputError, naming the key, where there would be too few on a side."""
+    with keys_under("data", _KEYS):
+        return ObjectSplit.make(
+            data.split,
+            ConceptSpace.named(values_of(data)),
+            coverage=data.coverage,
+            seed=data.seed,
+            val_fraction=data.val_fraction,
+            max_objects=max(data.objects),
+        )
+
+
 class Recipe:
     """Everything that a data config decides. Raises InputError, naming the key, where the parts do not fit."""
 
     def __init__(self, data: DataConfig) -> None:
         self.data = data
+        self.split = object_split(data)
+        self.space = self.split.space
         with keys_under("data", _KEYS):
-            self.space = ConceptSpace.named(values_of(data))
-            self.split = ObjectSplit.make(
-                data.split,
-                self.space,
-                coverage=data.coverage,
-                seed=data.seed,
-                val_fraction=data.val_fraction,
-                max_objects=max(data.objects),
-            )
             self.renderer = make_renderer(
                 data.style, self.space, data.picture, max_objects=max(data.objects), seed=data.seed
             )

@@ -74,8 +74,18 @@ class Threshold:
         self.plan, self.settings = plan, _settings(plan.sweep.threshold)
         self.within = _range(self.settings)
         self.curves = list(self._curves())
+        self._check_ends()
         self._open: dict[int, Curve] = {}
         self._numbers = count()
+
+    def _check_ends(self) -> None:
+        """InputError where an end of the range is refused, which every search may have to run."""
+        for name in ("low", "high"):
+            end = {self.settings.key: getattr(self.settings, name)}
+            points = [{**curve.group, **curve.seed, **end} for curve in self.curves]
+            for run in plan_points(self.plan.sweep, points, self.plan.folder.parent):
+                if run.error:
+                    raise InputError(f"threshold.{name}: {run.error}")
 
     def begin(self) -> list[PlannedRun]:
         """The first run of every curve that needs one."""

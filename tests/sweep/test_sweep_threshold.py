@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dualenc import config as configuration
+from dualenc.data.open import symbolic_sampler
 from dualenc.errors import InputError
 from dualenc.files import write_json
 from dualenc.sweep import look, make_plan, read_sweep
@@ -271,3 +273,30 @@ def test_the_command_trains_nothing_where_all_is_known(plan_of, capsys: pytest.C
 def test_a_wrong_block_is_refused_in_one_line(plan_of, block: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Threshold(plan_of(f"grid: {{run.seed: [0, 1]}}\n{block}"))
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shipped configs, and for the runs."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["transition.yaml", "transition-symbolic.yaml"])
+def test_both_ends_of_a_shipped_range_can_be_run(shipped: Path, name: str) -> None:
+    plan = make_plan(read_sweep(Path("configs/sweeps") / name))
+    settings = Threshold(plan).settings  # which asks the generator
+    for end in (settings.low, settings.high):
+        config = configuration.load(str(plan.sweep.base), [f"{settings.key}={end}"])
+        assert config.data.kind != "symbolic" or symbolic_sampler(config.data).max_objects == 2
+
+
+def test_an_end_whose_data_cannot_be_made_is_refused_before_any_run(shipped: Path) -> None:
+    text = (ROOT / "configs/sweeps/transition.yaml").read_text()
+    base = f"base: {ROOT}/configs/transition.yaml"
+    (shipped / "s.yaml").write_text(text.replace("base: ../transition.yaml", base).replace("low: 0.2", "low: 0.1"))
+    plan = make_plan(read_sweep(shipped / "s.yaml"))
+    with pytest.raises(InputError, match=r"^threshold\.low: data\.coverage: 0\.1 gives 13 training objects"):
+        Threshold(plan)
+    assert not plan.folder.exists()
