@@ -6,7 +6,7 @@ one, strictly (`dualenc.metrics.recognition`). Source: "How can embedding models
 Table 1, where probes train on 40% of the scenes for a fixed number of Adam steps; here the convex problem is solved.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -27,6 +27,7 @@ TOLERANCE = 1e-5
 _SEARCH_TOLERANCE = 1e-3  # while the L2 is chosen: the order of the candidates is settled long before
 _MAX_ITERATIONS = 5000
 _BLOCK = 2**23  # scores held at once
+_ROUNDING = 1e-24  # share of the squared length below which the variance of embeddings in float64 is rounding
 
 
 @dataclass(frozen=True)
@@ -164,22 +165,36 @@ class _Problem:
 
     def __init__(self, embeddings: Float[Tensor, "n d"], labels: Bool[np.ndarray, "n count"]) -> None:
         x = embeddings.double()
-        target = torch.from_numpy(labels).to(x)
-        self.target = target / target.sum(0).clamp(min=1)
-        mass = self.target.sum(1, keepdim=True) / self.target.sum()
+        self.labels = torch.from_numpy(labels).to(x.device)  # a byte each; targets are made a block at a time
+        self.mentions = self.labels.sum(0).clamp(min=1).to(x)
+        mass = torch.cat([self._target(rows).sum(1, keepdim=True) for rows in self._blocks()])
+        mass = mass / mass.sum()
         self.mean = (mass * x).sum(0)
+        length = (mass * x**2).sum()
         x = x - self.mean
         variance, self.axes = torch.linalg.eigh(x.T @ (mass * x))
-        self.scale = variance.clamp(min=0).mean().sqrt().clamp(min=torch.finfo(x.dtype).tiny)
+        variance = variance.clamp(min=0)
+        if variance.sum() <= _ROUNDING * length:  # the same everywhere: what is left is the bias
+            x, variance = torch.zeros_like(x), torch.zeros_like(variance)
+        self.scale = variance.mean().sqrt() if variance.any() else x.new_ones(())
         self.x = torch.cat([x @ self.axes / self.scale, x.new_ones(len(x), 1)], dim=1)
-        self.curvature = torch.cat([variance.clamp(min=0) / self.scale**2, x.new_ones(1)])
+        self.curvature = torch.cat([variance / self.scale**2, x.new_ones(1)])
+
+    def _blocks(self) -> Iterator[slice]:
+        """Rows whose scores are held at once."""
+        num, step = len(self.labels), max(1, _BLOCK // self.labels.shape[1])
+        return (slice(start, start + step) for start in range(0, num, step))
+
+    def _target(self, rows: slice) -> Float[Tensor, "r count"]:
+        """A share of each class's mentions."""
+        return self.labels[rows].to(self.mentions) / self.mentions
 
     def solve(self, l2: float, tolerance: float, *, start: _Solution | None) -> _Solution:
         """The optimum for this `l2`, from the optimum for another."""
         decay = torch.full_like(self.curvature, l2)
         decay[-1] = 0  # the bias is free
         step = (self.curvature + decay).rsqrt()[:, None]
-        weight = self.x.new_zeros(self.x.shape[1], self.target.shape[1]) if start is None else start.weight / step
+        weight = self.x.new_zeros(self.x.shape[1], self.labels.shape[1]) if start is None else start.weight / step
         weight.requires_grad_()
 
         def objective() -> Tensor:
@@ -194,9 +209,8 @@ class _Problem:
     def _cross_entropy(self, weight: Float[Tensor, "p count"]) -> tuple[Tensor, Float[Tensor, "p count"]]:
         """The loss and its gradient, over blocks of rows: a large number of objects costs time, not memory."""
         loss, gradient = self.x.new_zeros(()), torch.zeros_like(weight)
-        step = max(1, _BLOCK // weight.shape[1])
-        for start in range(0, len(self.x), step):
-            x, target = self.x[start : start + step], self.target[start : start + step]
+        for rows in self._blocks():
+            x, target = self.x[rows], self._target(rows)
             scores = x @ weight
             norm, mass = scores.logsumexp(1, keepdim=True), target.sum(1, keepdim=True)
             loss += (mass * norm).sum() - (target * scores).sum()

@@ -7,7 +7,7 @@ import numpy as np
 from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.analysis.measures import share
 from dualenc.analysis.memory import available_memory, in_words
-from dualenc.analysis.probes import Probe, SceneSplit, concept_labels, fit_probe, object_labels
+from dualenc.analysis.probes import TRAIN_SHARE, Probe, SceneSplit, concept_labels, fit_probe, object_labels
 from dualenc.metrics import bag_level, recognition_chance
 
 Readers = tuple[tuple[Probe, ...], Probe | None]
@@ -28,7 +28,8 @@ def fit_readers(scenes: EmbeddedScenes, split: SceneSplit, *, objects: bool) -> 
     if not objects:
         return (concepts, None), notes
     number, dim = scenes.space.num_objects, scenes.embeddings.shape[1]
-    needed, free = 8 * _COPIES * number * dim + scenes.num_scenes * number, available_memory()
+    labels = scenes.num_scenes * number * (1 + TRAIN_SHARE)  # a byte each, and once more for the training scenes
+    needed, free = 8 * _COPIES * number * dim + labels, available_memory()
     if needed > free:
         sizes = f"a probe of {number:,} objects needs {in_words(needed)}, {in_words(free)} are free"
         return (concepts, None), [*notes, f"Objects are not probed: {sizes}."]
@@ -39,11 +40,12 @@ def chance_note(scenes: EmbeddedScenes, split: SceneSplit) -> str:
     """On how many scenes probes are fitted and asked, and what can be read there without knowing anything."""
     test = scenes.take(split.test)
     concepts = [recognition_chance(labels.shape[1], labels.sum(1)).mean() for labels in concept_labels(test)]
-    objects, number = object_labels(test), scenes.space.num_objects
+    number = scenes.space.num_objects
+    different = 1 + (np.diff(np.sort(test.objects, axis=1), axis=1) > 0).sum(axis=1)
     return (
         f"{scenes.num_objects} objects, linear probes: {len(split.train):,} scenes to fit, {len(split.test):,} others "
         f"to test, of other objects or other combinations of them. By chance {np.mean(concepts):.3f} of the concepts "
-        f"are read, and the objects of {recognition_chance(number, objects.sum(1)).mean():.1g} of the scenes, among "
+        f"are read, and the objects of {recognition_chance(number, different).mean():.1g} of the scenes, among "
         f"{number:,}; a bag of concepts reads those of {bag_level(test.values).mean():.3f}."
     )
 

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from dualenc.analysis.probes import (
     TOLERANCE,
     SceneSplit,
+    _Problem,
     concept_labels,
     fit_probe,
     object_labels,
@@ -117,6 +118,23 @@ def test_a_rare_class_counts_as_much_as_a_frequent_one():
     hits = fit_probe(x, labels, split=split).hits(x[4500:], labels[4500:])
     assert hits[which[4500:] == 1].mean() == pytest.approx(0.69, abs=0.12)  # Phi(1/2), for both
     assert hits[which[4500:] == 0].mean() == pytest.approx(0.69, abs=0.12)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1 / 3])
+def test_from_the_same_everywhere_the_bias_reads_what_is_frequent(value: float):
+    scenes = scenes_of("additive", sizes=(4, 3))
+    labels, split = concept_labels(scenes)[0], scene_split(scenes, 0)
+    probe = fit_probe(torch.full_like(scenes.embeddings, value), labels, split=split)
+    assert torch.isfinite(probe.bias).all()
+    assert not probe.weight.any()
+
+
+def test_targets_of_many_classes_take_a_byte_each():
+    rows, number = 500, 1000
+    labels = np.zeros((rows, number), dtype=bool)
+    labels[np.arange(rows), np.arange(rows)] = True
+    problem = _Problem(torch.randn(rows, 4), labels)
+    assert sum(held.nbytes for held in vars(problem).values()) < 1.2 * labels.nbytes
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch):
