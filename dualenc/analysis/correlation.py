@@ -7,6 +7,7 @@ OUT/correlation.json and the figure. Source: "How can embedding models bind conc
 Exit code 0: done; 2: bad input.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dualenc.errors import EXIT_OK, InputError, run_cli
+from dualenc.errors import EXIT_OK, InputError, one_line, run_cli
 from dualenc.files import read_json, write_json
 
 RECOGNITION = "ood/object_recognition"
@@ -47,7 +48,17 @@ def points_of(folder: Path) -> list[Point]:
     for path, fix in ((study, f"run python -m dualenc.analyze multiplicative {folder}"), (summary, "finish the run")):
         if not path.exists():
             raise InputError(f"RUN: {path} does not exist; {fix}")
-    studied, evaluated = read_json(study), read_json(summary)
+    try:
+        return _points(folder, read_json(study), read_json(summary))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"RUN: {study} or {summary} is damaged or of another version ({one_line(error)}); run python -m "
+            f"dualenc.analyze multiplicative {folder} again"
+        ) from None
+
+
+def _points(folder: Path, studied: dict[str, Any], evaluated: dict[str, Any]) -> list[Point]:
+    study, summary = folder / "analysis" / "multiplicative.json", folder / "summary.json"
     rows = studied["result"]["tables"]["Probes"]
     recognition = evaluated["metrics"].get(RECOGNITION)
     again = f"run python -m dualenc.analyze multiplicative {folder} again without weights, coverage and data.path"

@@ -51,11 +51,13 @@ def decomposition(scenes: Sequence[EmbeddedScenes], options: DecompositionOption
 
 
 def several(scenes: Sequence[EmbeddedScenes]) -> list[EmbeddedScenes]:
-    """Those of two objects or more. InputError where there are none."""
+    """Those of two objects or more. InputError where there are none, and for embeddings that do not vary."""
     found = [part for part in scenes if part.num_objects > 1]
     if not found:
         counts = ", ".join(str(part.num_objects) for part in scenes)
         raise InputError(f"scenes: have {counts} objects; this study needs scenes of two objects or more")
+    for part in found:
+        part.check_varies()
     return found
 
 

@@ -14,6 +14,9 @@ from dualenc.scenes import ConceptSpace
 
 Slots = Literal["mention", "place", "none"]
 
+_SAME = 1e-12
+"""Share of the squared length below which the variance of embeddings is that of rounding."""
+
 
 @dataclass(frozen=True, eq=False)
 class EmbeddedScenes:
@@ -75,6 +78,14 @@ class EmbeddedScenes:
         """Per scene `train` or `heldout`, where all its objects are, else `mixed`. InputError as for `heldout`."""
         number = self.heldout.sum(axis=1)
         return np.where(number == 0, "train", np.where(number == self.num_objects, "heldout", "mixed"))
+
+    def check_varies(self) -> None:
+        """InputError where all embeddings are the same: nothing is left to explain."""
+        z = self.embeddings.double()
+        if ((z - z.mean(0)) ** 2).sum() <= _SAME * (z**2).sum():
+            raise InputError(
+                "embeddings: all are the same, which leaves nothing to explain; the tower has collapsed, use another"
+            )
 
     def take(self, rows: Int[np.ndarray, "r"] | Bool[np.ndarray, "n"]) -> "EmbeddedScenes":
         """The scenes of these rows, in their order, or where a mask is true."""

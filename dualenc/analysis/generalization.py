@@ -16,7 +16,6 @@ from dualenc.scenes import ConceptSpace, ObjectSplit
 MAX_UNORDERED = 5
 """Objects of an unordered scene: its slots are gone through in all m! orders."""
 
-_SAME = 1e-12
 """Share of their squared length that embeddings vary by at least; float32 rounds to less."""
 
 
@@ -81,11 +80,7 @@ def scenes_of_count(scenes: Sequence[EmbeddedScenes], count: int) -> EmbeddedSce
         raise InputError(f"count: there are no scenes of {count} objects; use one of {counts}")
     if found.slots == "none" and count > MAX_UNORDERED:
         raise InputError(f"count: {count} objects without an order of slots are too many; use at most {MAX_UNORDERED}")
-    z = found.embeddings.double()
-    if ((z - z.mean(0)) ** 2).sum() <= _SAME * (z**2).sum():
-        raise InputError(
-            "embeddings: all are the same, which leaves nothing to explain; the tower has collapsed, use another"
-        )
+    found.check_varies()
     return found
 
 

@@ -81,6 +81,15 @@ def test_a_study_of_something_else_is_no_point(tmp_path: Path, other: dict):
         points_of(tmp_path / "a")
 
 
+def test_a_damaged_study_is_named(tmp_path: Path):
+    study = run(tmp_path / "a", 0.5, 0.5) / "analysis" / "multiplicative.json"
+    whole = study.read_text()
+    for content in (whole[: len(whole) // 2], whole.replace('"samples"', '"number"')):
+        study.write_text(content)
+        with pytest.raises(InputError, match=r"^RUN: .*multiplicative\.json or .* is damaged or of another version"):
+            points_of(tmp_path / "a")
+
+
 def test_what_is_missing_is_named(tmp_path: Path):
     with pytest.raises(InputError, match=r"dualenc\.analyze multiplicative"):
         points_of(tmp_path / "nothing")

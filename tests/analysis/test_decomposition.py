@@ -162,6 +162,13 @@ def test_scenes_of_one_object_only_are_refused() -> None:
         decomposition((replace(scenes, objects=scenes.objects[:, :1]),), OPTIONS)
 
 
+def test_a_collapsed_tower_is_refused() -> None:
+    scenes = scenes_of("additive")
+    for value in (0.0, 0.5):
+        with pytest.raises(InputError, match=r"embeddings: all are the same.*; the tower has collapsed"):
+            decomposition((replace(scenes, embeddings=torch.full_like(scenes.embeddings, value)),), OPTIONS)
+
+
 def test_too_little_memory_for_all_objects_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "available_memory", lambda: 1000)
     result = decomposition((scenes_of("additive", sizes=(3, 3), dim=8),), OPTIONS)
