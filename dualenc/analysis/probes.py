@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dualenc.analysis.embedded import EmbeddedScenes
-from dualenc.analysis.solver import minimise
+from dualenc.analysis.solver import HISTORY, minimise
 from dualenc.errors import InputError
 from dualenc.metrics import recognition
 
@@ -125,6 +125,7 @@ def fit_probe(
     *,
     split: SceneSplit,
     grid: Sequence[float] = L2_GRID,
+    history: int = HISTORY,
 ) -> Probe:
     """A softmax layer that minimises cross-entropy + l2 / 2 ||weight||^2 on the training rows.
 
@@ -134,9 +135,10 @@ def fit_probe(
     the best. Solved by L-BFGS in float64 until no entry of the gradient
     exceeds `TOLERANCE`, in coordinates where the Hessian is near the identity (principal axes, each divided by the
     root of its variance + l2), which changes the path and not the optimum: tens of iterations instead of thousands.
+    `history`: steps that L-BFGS remembers; fewer take less memory, more iterations, and lead to the same optimum.
     The same on every call; computed on the device of `embeddings`.
     """
-    problem = _Problem(embeddings[torch.from_numpy(split.train)], labels[split.train])
+    problem = _Problem(embeddings[torch.from_numpy(split.train)], labels[split.train], history)
     validation, wanted = embeddings[torch.from_numpy(split.validation)], labels[split.validation]
     best, hits, worse = None, -1, 0
     start = None
@@ -163,8 +165,10 @@ class _Solution:
 class _Problem:
     """Cross-entropy over the training rows, in the principal axes of the centred embeddings and one constant."""
 
-    def __init__(self, embeddings: Float[Tensor, "n d"], labels: Bool[np.ndarray, "n count"]) -> None:
-        x = embeddings.double()
+    def __init__(
+        self, embeddings: Float[Tensor, "n d"], labels: Bool[np.ndarray, "n count"], history: int = HISTORY
+    ) -> None:
+        x, self.history = embeddings.double(), history
         self.labels = torch.from_numpy(labels).to(x.device)  # a byte each; targets are made a block at a time
         self.mentions = self.labels.sum(0).clamp(min=1).to(x)
         mass = torch.cat([self._target(rows).sum(1, keepdim=True) for rows in self._blocks()])
@@ -203,7 +207,9 @@ class _Problem:
             weight.grad = (gradient + decay[:, None] * true) * step
             return loss + (decay[:, None] * true**2).sum() / 2
 
-        iterations, gradient = minimise(weight, objective, tolerance=tolerance, max_iterations=_MAX_ITERATIONS)
+        iterations, gradient = minimise(
+            weight, objective, tolerance=tolerance, max_iterations=_MAX_ITERATIONS, history=self.history
+        )
         return _Solution(weight.detach() * step, l2, gradient, iterations)
 
     def _cross_entropy(self, weight: Float[Tensor, "p count"]) -> tuple[Tensor, Float[Tensor, "p count"]]:

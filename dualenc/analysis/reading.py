@@ -8,19 +8,22 @@ from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.analysis.measures import share
 from dualenc.analysis.memory import available_memory, in_words
 from dualenc.analysis.probes import TRAIN_SHARE, Probe, SceneSplit, concept_labels, fit_probe, object_labels
+from dualenc.analysis.solver import HISTORY
 from dualenc.metrics import bag_level, recognition_chance
 
 Readers = tuple[tuple[Probe, ...], Probe | None]
 """A probe per concept, and one of objects or None."""
 
-_COPIES = 50  # of the object probe's table: L-BFGS keeps 20 steps and 20 gradients, and works on some more
+_COPIES = 10  # of the object probe's table that its solution works on, beside two for each step that L-BFGS remembers
+_SHORT_HISTORY = 3  # where memory is short
 
 
 def fit_readers(scenes: EmbeddedScenes, split: SceneSplit, *, objects: bool) -> tuple[Readers, list[str]]:
     """Probes of the true embeddings, and notes: what chance would read, and what was left out.
 
-    The object probe is left out where it is not asked for, or where its tables for all |O| objects do not fit into
-    the memory that is free.
+    Scores of all |O| objects are made in blocks of scenes. Where the tables of the object probe do not fit into the
+    memory that is free, it is solved with fewer of them, and left out only where that is still too much, or where it is
+    not asked for.
     """
     split.check(scenes)
     concepts = tuple(fit_probe(scenes.embeddings, labels, split=split) for labels in concept_labels(scenes))
@@ -29,11 +32,16 @@ def fit_readers(scenes: EmbeddedScenes, split: SceneSplit, *, objects: bool) -> 
         return (concepts, None), notes
     number, dim = scenes.space.num_objects, scenes.embeddings.shape[1]
     labels = scenes.num_scenes * number * (1 + TRAIN_SHARE)  # a byte each, and once more for the training scenes
-    needed, free = 8 * _COPIES * number * dim + labels, available_memory()
-    if needed > free:
-        sizes = f"a probe of {number:,} objects needs {in_words(needed)}, {in_words(free)} are free"
-        return (concepts, None), [*notes, f"Objects are not probed: {sizes}."]
-    return (concepts, fit_probe(scenes.embeddings, object_labels(scenes), split=split)), notes
+    needed = {history: 8 * (_COPIES + 2 * history) * number * dim + labels for history in (HISTORY, _SHORT_HISTORY)}
+    free = available_memory()
+    history = next((history for history, size in needed.items() if size <= free), None)
+    if history != HISTORY:
+        size = in_words(needed[history or _SHORT_HISTORY])
+        done = "Objects are probed with less memory, by more steps" if history else "Objects are not probed"
+        notes.append(f"{done}: a probe of {number:,} objects needs {size} even so, {in_words(free)} are free.")
+    if history is None:
+        return (concepts, None), notes
+    return (concepts, fit_probe(scenes.embeddings, object_labels(scenes), split=split, history=history)), notes
 
 
 def chance_note(scenes: EmbeddedScenes, split: SceneSplit) -> str:

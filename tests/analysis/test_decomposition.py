@@ -169,8 +169,17 @@ def test_a_collapsed_tower_is_refused() -> None:
             decomposition((replace(scenes, embeddings=torch.full_like(scenes.embeddings, value)),), OPTIONS)
 
 
-def test_too_little_memory_for_all_objects_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_less_memory_all_objects_are_probed_by_more_steps_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = scenes_of("additive", sizes=(3, 3), dim=8)
+    found = []
+    for free, told in ((10**9, []), (15_000, ["Objects are probed with less memory, by more steps"])):
+        monkeypatch.setattr(reading, "available_memory", lambda: free)  # noqa: B023
+        result = decomposition((scenes,), OPTIONS)
+        notes = [note for note in result["notes"] if note.startswith("Objects are")]
+        assert [note.partition(":")[0] for note in notes] == told
+        found.append(row(result, "Level I", estimator="avg", scenes="same", status="all")["probe_objects"])
+    assert found[0] == found[1] > 0.2  # far above chance, 1 in 36
     monkeypatch.setattr(reading, "available_memory", lambda: 1000)
-    result = decomposition((scenes_of("additive", sizes=(3, 3), dim=8),), OPTIONS)
+    result = decomposition((scenes,), OPTIONS)
     assert sum("Objects are not probed: a probe of 9 objects needs" in note for note in result["notes"]) == 1
     assert "probe_objects" not in row(result, "Level I", estimator="avg", scenes="same", status="all")
