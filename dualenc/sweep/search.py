@@ -147,7 +147,8 @@ class Search:
         First a pair of places between which the curve rises through the level; an end on the wrong side is confirmed
         by its neighbour. Then the place nearest to the crossing that is free: bisection, as long as values are clear,
         and a closer look where they are not. At last two values near the crossing on either side have to be there, for
-        one that lies against all others may have led the bisection astray.
+        one that lies against all others may have led the bisection astray. Where values scatter so much that all places
+        about the crossing are used up before it is known, it ends: places further away would not tell more.
         """
         if not self.rises():
             outcome, sought = self._ends()
@@ -160,6 +161,8 @@ class Search:
             free = [place for place in free if (place - found.rho) * sides[0] > 0] if sides else []
             if not free:
                 return Outcome.CROSSING, None
+        if found.is_known:
+            free = [place for place in free if abs(place - found.rho) <= found.half_width + self._reach]
         return self._within_budget(min(free, key=lambda place: abs(place - found.rho), default=None))
 
     def rises(self) -> bool:
@@ -182,8 +185,12 @@ class Search:
 
     def _near(self, rho: float, side: int) -> int:
         """How many values are known near the crossing on one side."""
-        reach = (_NEAR + 1e-6) * self.within.step
-        return sum(0 <= (place - rho) * side <= reach for place in self.points)
+        return sum(0 <= (place - rho) * side <= self._reach for place in self.points)
+
+    @property
+    def _reach(self) -> float:
+        """What is near, and a little for rounding."""
+        return (_NEAR + 1e-6) * self.within.step
 
     def _within_budget(self, place: float | None) -> tuple[Outcome, float | None]:
         if place is None or len(self.points) >= self._most:

@@ -100,6 +100,17 @@ def test_a_curve_without_a_crossing_ends_soon_and_says_so(curve, outcome: Outcom
     assert len(found.points) <= num_points
 
 
+def test_places_far_from_the_crossing_are_not_asked_for_where_it_stays_unclear() -> None:
+    """Measured: binding gain on symbolic scenes, seed 1 of configs/sweeps/transition-symbolic.yaml."""
+    gains = {0.2: -0.887, 0.35: -0.775, 0.5: -0.497, 0.65: 0.073, 0.675: 0.079, 0.7: -0.051, 0.725: 0.072, 0.75: 0.272}
+    gains |= {0.775: -0.04, 0.8: 0.506, 0.825: 0.512, 0.85: 0.441, 0.875: 0.514, 0.9: 0.806}
+    search = Search(RANGE, gains)
+    assert search.fit().half_width > 2 * RANGE.step
+    assert search.next() == (Outcome.BUDGET, None)
+    del search.points[0.825], search._errors[0.825]
+    assert search.next() == (Outcome.OPEN, 0.825)
+
+
 def test_an_unclear_curve_ends_with_its_budget() -> None:
     found = search(lambda place: float(round(place / RANGE.step) % 2))
     assert found.next() == (Outcome.BUDGET, None)
