@@ -18,7 +18,7 @@ from dualenc.sweep.search import Outcome, Range, Search, fit
 from dualenc.sweep.threshold import Threshold, results
 
 ROOT = Path(__file__).resolve().parents[2]
-STORED = Path(__file__).with_name("stored_grid.csv")
+STORED = ("stored_grid.csv", "measured_grid.csv")
 """coverage, seed, binding gain on held-out objects: one line for each run of a grid."""
 RANGE = Range(low=0.1, high=0.9, step=0.025, level=0.5, max_points=16)
 BASE = f"base: {ROOT}/configs/symbolic.yaml\n"
@@ -236,9 +236,11 @@ def test_every_group_and_seed_is_searched_and_reported(plan_of) -> None:
     assert crossing["num_runs"] <= crossing["num_grid_runs"]
 
 
-def test_half_of_a_stored_grid_gives_its_answer(plan_of) -> None:
-    """stored_grid.csv may hold fewer coverages than places: between them lie straight lines."""
-    coverage, seed, gains = np.loadtxt(STORED, delimiter=",", comments=("#", "coverage"), unpack=True)
+@pytest.mark.parametrize("name", STORED)
+def test_half_of_a_stored_grid_gives_its_answer(plan_of, name: str) -> None:
+    """A grid may hold fewer coverages than places: between them lie straight lines."""
+    stored = Path(__file__).with_name(name)
+    coverage, seed, gains = np.loadtxt(stored, delimiter=",", comments=("#", "coverage"), unpack=True)
     curves = {int(s): (coverage[seed == s], gains[seed == s]) for s in np.unique(seed)}
     plan = plan_of(
         f"zip: {{run.seed: {list(curves)}, data.seed: {list(curves)}}}\ngrid: {{data.coverage: [0.1, 0.9]}}\n"
