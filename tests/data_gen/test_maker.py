@@ -146,11 +146,11 @@ def test_an_interrupted_maker_leaves_no_process_and_is_continued(
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: len(records(folder)) >= 3, 120)
+    wait_until(lambda: len(records(folder)) >= 3)
     workers = children(process.pid)
     (folder / "train" / "train-000079.tar.tmp-1-dead").write_bytes(b"left over")
     os.kill(process.pid, death)  # the maker alone, not its workers
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=20)
     assert process.returncode == (130 if death == signal.SIGINT else -signal.SIGKILL), told
     wait_until(lambda: not any(map(is_alive, workers)), 5)
     assert not (folder / "dataset.json").exists()
