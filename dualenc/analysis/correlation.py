@@ -49,16 +49,16 @@ def points_of(folder: Path) -> list[Point]:
         if not path.exists():
             raise InputError(f"RUN: {path} does not exist; {fix}")
     try:
-        return _points(folder, read_json(study), read_json(summary))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        return _points(folder, study, summary)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(
             f"RUN: {study} or {summary} is damaged or of another version ({one_line(error)}); run python -m "
             f"dualenc.analyze multiplicative {folder} again"
         ) from None
 
 
-def _points(folder: Path, studied: dict[str, Any], evaluated: dict[str, Any]) -> list[Point]:
-    study, summary = folder / "analysis" / "multiplicative.json", folder / "summary.json"
+def _points(folder: Path, study: Path, summary: Path) -> list[Point]:
+    studied, evaluated = read_json(study), read_json(summary)
     rows = studied["result"]["tables"]["Probes"]
     recognition = evaluated["metrics"].get(RECOGNITION)
     again = f"run python -m dualenc.analyze multiplicative {folder} again without weights, coverage and data.path"

@@ -14,7 +14,7 @@ from dualenc.scenes import ConceptSpace
 
 Slots = Literal["mention", "place", "none"]
 
-_SAME = 1e-12
+SAME = 1e-12
 """Share of the squared length below which the variance of embeddings is that of rounding."""
 
 
@@ -82,7 +82,7 @@ class EmbeddedScenes:
     def check_varies(self) -> None:
         """InputError where all embeddings are the same: nothing is left to explain."""
         z = self.embeddings.double()
-        if ((z - z.mean(0)) ** 2).sum() <= _SAME * (z**2).sum():
+        if ((z - z.mean(0)) ** 2).sum() <= SAME * (z**2).sum():
             raise InputError(
                 "embeddings: all are the same, which leaves nothing to explain; the tower has collapsed, use another"
             )

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dualenc.analysis.embedded import EmbeddedScenes
+from dualenc.analysis.embedded import SAME, EmbeddedScenes
 from dualenc.analysis.solver import HISTORY, minimise
 from dualenc.errors import InputError
 from dualenc.metrics import recognition
@@ -27,7 +27,6 @@ TOLERANCE = 1e-5
 _SEARCH_TOLERANCE = 1e-3  # while the L2 is chosen: the order of the candidates is settled long before
 _MAX_ITERATIONS = 5000
 _BLOCK = 2**23  # scores held at once
-_ROUNDING = 1e-24  # share of the squared length below which the variance of embeddings in float64 is rounding
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ class _Problem:
         x = x - self.mean
         variance, self.axes = torch.linalg.eigh(x.T @ (mass * x))
         variance = variance.clamp(min=0)
-        if variance.sum() <= _ROUNDING * length:  # the same everywhere: what is left is the bias
+        if variance.sum() <= SAME * length:  # the same everywhere: what is left is the bias
             x, variance = torch.zeros_like(x), torch.zeros_like(variance)
         self.scale = variance.mean().sqrt() if variance.any() else x.new_ones(())
         self.x = torch.cat([x @ self.axes / self.scale, x.new_ones(len(x), 1)], dim=1)
