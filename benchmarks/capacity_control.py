@@ -2,11 +2,10 @@
 
     python benchmarks/capacity_control.py [--quick] [--json PATH]
 
-Two objects of 12 x 12 values; embeddings are a sum over objects of concept vectors and of a product
-of them, or a vector for each set of objects that nothing predicts (tests/analysis/planted.py, 32 dimensions). An MLP of
-width 64 is fitted to scenes of a share of the objects, as by `capacity num_scenes=4096 widths=[64] forest=false
-steps=1000`; the table is R^2 on scenes of the others. Where the first is not predicted, the study is too small to say
-that anything is not.
+8,192 scenes of two objects of 12 x 12 values; embeddings are a sum over objects of concept vectors and of a product of
+them, or a vector for each set of objects that nothing predicts (tests/analysis/planted.py, 32 dimensions). An MLP of
+width 64 is fitted to scenes of a share of the objects, as by `capacity widths=[64] forest=false steps=1000`; the table
+is R^2 on scenes of the others. Where the first is not predicted, the study is too small to say that anything is not.
 """
 
 import os
@@ -35,7 +34,6 @@ def main() -> None:
         scenes = every.take(np.sort(np.random.default_rng(0).permutation(every.num_scenes)[:8192]))
         for fit_scenes in (512,) if chosen.quick else (512, 2048, 4096):
             study = CapacityOptions(
-                num_scenes=4096,
                 object_probe=False,
                 coverages=[0.5, 0.9],
                 draws=1 if chosen.quick else 3,
