@@ -40,6 +40,8 @@ def pairs(saying: Saying, columns: np.ndarray, scenes: Scenes) -> np.ndarray | P
 
 def padded_ids(parts: Sequence[np.ndarray]) -> np.ndarray:
     """int64 [world * most]: the ids [n] of every process in turn, -1 in the places left over."""
+    if len(parts) == 1:
+        return parts[0]
     most = max(map(len, parts))
     ids = np.full((len(parts), most), -1, dtype=np.int64)
     for place, part in zip(ids, parts):

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from dualenc.scenes import ObjectSplit, Scenes, swapped_objects, uniform
+from dualenc.scenes.concepts import LISTED
 
 _PURPOSE = "recognition"
 
@@ -68,7 +69,9 @@ def _values(scenes: Scenes, most: int, rng: np.random.Generator) -> np.ndarray:
     space = scenes.space
     if space.num_values <= most:
         return np.arange(space.num_values)
-    shown = _distinct(scenes.pooled)
+    is_shown = np.zeros(space.num_values + 1, dtype=bool)
+    is_shown[scenes.pooled] = True
+    shown = np.flatnonzero(is_shown[:-1])  # the last place, which is also place -1, is that of no object
     return np.sort(rng.permutation(shown)[:most])
 
 
@@ -84,21 +87,31 @@ def _others(split: ObjectSplit, shown: np.ndarray, num: int, train_only: bool, r
 
 def shows_objects(objects: np.ndarray, scenes: Scenes) -> np.ndarray:
     """bool [scenes, c]: whether each scene holds each of the objects, int64 [c], different ones or -1 for none."""
-    return _shows(objects, scenes.objects)
+    return _shows(objects, scenes.objects, scenes.space.num_objects)
 
 
 def shows_values(pooled: np.ndarray, scenes: Scenes) -> np.ndarray:
     """bool [scenes, c]: whether each scene shows each of the values, int64 [c] in pooled order, different or -1."""
-    return _shows(pooled, scenes.pooled)
+    return _shows(pooled, scenes.pooled, scenes.space.num_values)
 
 
-def _shows(asked: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """bool [n, c]: a look-up of what is there, int [n, ...], and no comparison of every pair."""
+def _shows(asked: np.ndarray, there: np.ndarray, number: int) -> np.ndarray:
+    """bool [n, c]: a look-up of what is there, int [n, ...] below `number`, and no comparison of every pair."""
+    columns = _columns(asked, there.reshape(len(there), math.prod(there.shape[1:])), number)
+    shown = np.zeros((len(there), len(asked)), dtype=bool)
+    places = columns + np.arange(len(there))[:, None] * len(asked)
+    shown.ravel()[places[columns >= 0]] = True
+    return shown
+
+
+def _columns(asked: np.ndarray, there: np.ndarray, number: int) -> np.ndarray:
+    """int [n, k]: in which place of those asked, [c], each id stands that is there, [n, k]; -1 for nowhere."""
+    if number <= LISTED:
+        column = np.full(number + 1, -1, dtype=np.int32)
+        column[asked] = np.arange(len(asked))
+        column[-1] = -1  # the place of no object
+        return column.take(there)
     order = np.argsort(asked, kind="stable")
     known = asked[order]
-    there = there.reshape(len(there), math.prod(there.shape[1:]))
     place = np.minimum(np.searchsorted(known, there), len(known) - 1)
-    rows, slots = np.nonzero((known[place] == there) & (there >= 0))
-    shown = np.zeros((len(there), len(asked)), dtype=bool)
-    shown[rows, order[place[rows, slots]]] = True
-    return shown
+    return np.where((known[place] == there) & (there >= 0), order[place], -1)

@@ -4,13 +4,11 @@ Both coders answer the same questions, so that any scene tower pairs with any qu
 """
 
 from collections.abc import Collection
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
 from dualenc.scenes import STYLES, ConceptSpace, Grammar, Language, Scenes, Tokenizer
-from dualenc.scenes.concepts import LISTED
 
 
 class QueryCoder(Protocol):
@@ -103,32 +101,17 @@ class SymbolicScenes:
     @classmethod
     def tokens(cls, scenes: Scenes) -> np.ndarray:
         """int64 [n, (C + 2) * m + 1] for scenes of at most m objects."""
-        space, (n, m) = scenes.space, scenes.objects.shape
-        length = cls.object_length(space)
-        if space.num_objects <= LISTED:
-            tokens = _object_tokens(space).take(scenes.objects, axis=0)
-        else:
-            tokens = cls._of_objects(space, scenes.objects)
+        n, m = scenes.objects.shape
+        length = cls.object_length(scenes.space)
         flat = np.empty((n, m * length + 1), dtype=np.int64)
-        flat[:, :-1] = tokens.reshape(n, m * length)
+        tokens = flat[:, :-1].reshape(n, m, length)  # a view
+        tokens[..., 0], tokens[..., -1] = cls.SOO, cls.EOO
+        for k in range(scenes.space.num_concepts):
+            np.add(scenes.pooled[..., k], cls.FIRST_VALUE, out=tokens[..., 1 + k])
+        tokens[scenes.objects < 0] = cls.PAD
         flat[:, -1] = cls.PAD
         flat[np.arange(n), scenes.counts * length] = cls.EOS
         return flat
-
-    @classmethod
-    def _of_objects(cls, space: ConceptSpace, objects: np.ndarray) -> np.ndarray:
-        """int64 [..., C + 2]: [SOO] v_1 .. v_C [EOO] of object ids [...], padding where the id is -1."""
-        tokens = np.empty((*objects.shape, cls.object_length(space)), dtype=np.int64)
-        tokens[..., 0], tokens[..., -1] = cls.SOO, cls.EOO
-        tokens[..., 1:-1] = space.values_of(objects) + space.offsets + cls.FIRST_VALUE
-        tokens[objects < 0] = cls.PAD
-        return tokens
-
-
-@lru_cache(maxsize=4)
-def _object_tokens(space: ConceptSpace) -> np.ndarray:
-    """int64 [|O| + 1, C + 2]: the tokens of every object; the last line, which is also line -1, is for no object."""
-    return SymbolicScenes._of_objects(space, np.append(np.arange(space.num_objects), -1))
 
 
 def pad_to_common_length(arrays: list[np.ndarray]) -> np.ndarray:

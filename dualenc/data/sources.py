@@ -124,7 +124,7 @@ class _Queries:
             return {}
         drawn = draw_pools(scenes, split, self.settings.recognition, seed=self.settings.seed, position=position)
         own = _part(scenes, rank, world)
-        concepts, objects = (np.array_split(pool, world) for pool in drawn)
+        concepts, objects = (np.array_split(pool, world) if world > 1 else [pool] for pool in drawn)
         return {
             "concept_queries": trimmed(self._concepts[concepts[rank]]),
             "concept_targets": pairs(shows_values, padded_ids(concepts), own),

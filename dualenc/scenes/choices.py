@@ -16,8 +16,8 @@ def distinct(draws: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
     picks = np.empty((n, m), dtype=np.int64)
     for j in range(m):
         pick = integers(draws[:, j], np.maximum(bound - j, 1))
-        for taken in np.sort(picks[:, :j], axis=1).T:
-            pick = pick + (pick >= taken)
+        for taken in (np.sort(picks[:, :j], axis=1) if j > 1 else picks[:, :j]).T:
+            pick += pick >= taken
         picks[:, j] = pick
     return picks
 
@@ -25,11 +25,15 @@ def distinct(draws: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
 def pick(legal: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions int64 [n, num] of `num` different True entries of each row of legal [n, c], uniform; and whether
     there are that many, bool [n, num]."""
-    rank = np.cumsum(legal, axis=1)
-    number = rank[:, -1]
+    rank = np.cumsum(np.ascontiguousarray(legal.T), axis=0)  # [c, n]: long rows are summed much faster than short ones
+    number = rank[-1]
     wanted = distinct(draws, number)
-    position = (rank[:, None, :] > wanted[:, :, None]).argmax(axis=2)
-    return position, np.arange(draws.shape[1]) < number[:, None]
+    exists = np.arange(draws.shape[1]) < number[:, None]
+    position = np.empty(draws.shape, dtype=np.int64)
+    for column, nth in enumerate(wanted.T):
+        position[:, column] = np.count_nonzero(rank <= nth, axis=0)
+    position[~exists] = 0
+    return position, exists
 
 
 def absent_objects(
@@ -53,7 +57,7 @@ def absent_objects(
 
 def is_absent(objects: np.ndarray, scenes: Scenes) -> np.ndarray:
     """bool [n, c]: whether object ids [n, c] are none of their scene's."""
-    absent = np.ones(objects.shape, dtype=bool)
-    for own in scenes.objects.T:
+    absent = objects != scenes.objects[:, :1]
+    for own in scenes.objects.T[1:]:
         absent &= objects != own[:, None]
     return absent

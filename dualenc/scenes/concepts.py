@@ -121,17 +121,28 @@ class ConceptSpace:
 
     def values_of(self, objects: np.ndarray) -> np.ndarray:
         """Concept values, int32 [..., C], of object ids, int64 [...]; -1 where the id is -1, for no object."""
+        return self._values.take(objects, axis=0) if self.num_objects <= LISTED else self._look_up(objects, 0)
+
+    def pooled_of(self, objects: np.ndarray) -> np.ndarray:
+        """Their numbers among the values of all concepts, int32 [..., C], of object ids; -1 where the id is -1."""
         if self.num_objects <= LISTED:
-            return self._table.take(objects, axis=0)
-        values = self.decode(np.maximum(objects, 0)).astype(np.int32)
+            return self._pooled.take(objects, axis=0)
+        return self._look_up(objects, self.offsets)
+
+    def _look_up(self, objects: np.ndarray, offsets: ArrayLike) -> np.ndarray:
+        values = (self.decode(np.maximum(objects, 0)) + offsets).astype(np.int32)
         values[objects < 0] = -1
         return values
 
     @cached_property
-    def _table(self) -> np.ndarray:
+    def _values(self) -> np.ndarray:
         """int32 [|O| + 1, C]: the values of every object; the last line, which is also line -1, is for no object."""
-        none = np.full((1, self.num_concepts), -1)
-        return np.concatenate([self.decode(np.arange(self.num_objects)), none]).astype(np.int32)
+        return self._look_up(np.append(np.arange(self.num_objects), -1), 0)
+
+    @cached_property
+    def _pooled(self) -> np.ndarray:
+        """As `_values`, of `pooled_of`."""
+        return self._look_up(np.append(np.arange(self.num_objects), -1), self.offsets)
 
 
 def _repeated(items: Sequence[str]) -> str:

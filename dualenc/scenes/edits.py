@@ -77,10 +77,11 @@ def swapped_objects(
     i, j = (~np.eye(m, dtype=bool)).nonzero()
     if not len(i):
         return np.zeros(draws.shape, dtype=np.int64), np.zeros(draws.shape, dtype=bool)
-    change = (scenes.values[:, j] - scenes.values[:, i]) * split.space.strides
-    there = (scenes.objects[:, i] >= 0) & (scenes.objects[:, j] >= 0)
-    change[~there] = 0  # makes an object that stands there already
-    made = (scenes.objects[:, i, None] + change).reshape(n, len(i) * split.space.num_concepts)
+    objects = np.ascontiguousarray(scenes.objects.T)  # [m, n], and below [pairs, C, n]: long rows
+    values = np.ascontiguousarray(scenes.pooled.transpose(1, 2, 0))  # differences are the same as of the values
+    change = (values[j] - values[i]) * split.space.strides[:, None]
+    change *= ((objects[i] >= 0) & (objects[j] >= 0))[:, None]  # else 0, which makes an object that stands there
+    made = (objects[i][:, None] + change).reshape(len(i) * split.space.num_concepts, n).T
     legal = is_absent(made, scenes)
     if train_only:
         legal &= split.status(made) == TRAIN

@@ -19,8 +19,8 @@ def uniform(seed: int, split: str, purpose: str, start: int, stop: int, width: i
     blocks = -(-width // _WORDS_PER_COUNTER)
     key = np.array([seed, zlib.crc32(f"{split}/{purpose}".encode())], dtype=np.uint64)
     raw = np.random.Philox(key=key, counter=start * blocks).random_raw((stop - start) * blocks * _WORDS_PER_COUNTER)
-    words = raw.reshape(stop - start, blocks * _WORDS_PER_COUNTER)[:, :width]
-    return (words >> np.uint64(11)) * 2.0**-53
+    draws = (raw >> np.uint64(11)).view(np.int64) * 2.0**-53  # below 2^53, and signed ones convert faster
+    return draws.reshape(stop - start, blocks * _WORDS_PER_COUNTER)[:, :width]
 
 
 def integers(draws: np.ndarray, bound: np.ndarray | int) -> np.ndarray:

@@ -133,23 +133,36 @@ def uninterrupted(data_gen: Any, long_config: Path) -> dict[str, str]:
     return hashes(long_config.parent / "whole")
 
 
+def run_in_slices(group: int, until: Callable[[], bool]) -> None:
+    """Stops a process group every 50 ms to look, so that it cannot be far beyond `until` then; leaves it stopped."""
+
+    def looked() -> bool:
+        os.killpg(group, signal.SIGCONT)
+        time.sleep(0.05)
+        os.killpg(group, signal.SIGSTOP)
+        return until()
+
+    wait_until(looked)
+
+
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_maker_leaves_no_process_and_is_continued(
     data_gen: Any, long_config: Path, uninterrupted: dict[str, str], tmp_path: Path, death: signal.Signals
 ) -> None:
     folder = tmp_path / "parts"
-    made = data_gen.command(long_config, f"data.out={folder}", "data.num_workers=2")
     process = subprocess.Popen(
-        ["nice", "-n", "5", *map(str, made)],  # on a busy machine it would else be done before we look
+        data_gen.command(long_config, f"data.out={folder}", "data.num_workers=2"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
-    wait_until(lambda: len(records(folder)) >= 3)
+    run_in_slices(process.pid, until=lambda: len(records(folder)) >= 3)
     workers = children(process.pid)
     (folder / "train" / "train-000079.tar.tmp-1-dead").write_bytes(b"left over")
     os.kill(process.pid, death)  # the maker alone, not its workers
+    os.killpg(process.pid, signal.SIGCONT)
     _, told = process.communicate(timeout=20)
     assert process.returncode == (130 if death == signal.SIGINT else -signal.SIGKILL), told
     wait_until(lambda: not any(map(is_alive, workers)), 5)
