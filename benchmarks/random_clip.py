@@ -13,6 +13,7 @@ out`) do the opposite; with more texts both come together.
 """
 
 import argparse
+import copy
 import os
 import statistics
 import sys
@@ -25,12 +26,15 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch
 import numpy as np
 import torch
 from common import table, write
+from torch import Tensor
+from tqdm import tqdm
 
 from dualenc.analysis.decomposition import decomposition
 from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.analysis.pretrained import Pretrained, random_clip
 from dualenc.analysis.studies import DecompositionOptions
 from dualenc.analysis.texts import draw_pairs, text_space, texts_of
+from dualenc.scenes import ConceptSpace
 
 WEIGHTS = ("transformers", "first release")
 LENGTHS = {"1": 1, "1 to 3": 3}
@@ -71,6 +75,81 @@ def stretched(texts: Sequence[str], most: int, *, seed: int) -> list[str]:
     return [" ".join(longer.get(word, word) for word in text.split()) for text in texts]
 
 
+class Prefixes:
+    """Beginnings of n texts of one length, as CLIP's text tower has read them.
+
+    The tower is causal, so what many texts begin with is computed once, and keys and values are all that the tokens
+    after it need. states [n, s, d]: of the tokens read last; keys, values: for each layer [n, heads, length, head_dim].
+    """
+
+    def __init__(self, clip: Pretrained, tokens: Tensor, before: "Prefixes | None" = None) -> None:
+        self.clip, tower = clip, clip.model.text_model
+        start = 0 if before is None else before.length
+        self.length = start + tokens.shape[1]
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        places = torch.arange(start, self.length)
+        seen = places[:, None] >= torch.arange(self.length)
+        x = tower.embeddings.token_embedding(tokens) + tower.embeddings.position_embedding(places)
+        for i, layer in enumerate(tower.encoder.layers):
+            attention, y = layer.self_attn, layer.layer_norm1(x)
+            matrices = (attention.q_proj, attention.k_proj, attention.v_proj)
+            q, k, v = (m(y).unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2) for m in matrices)
+            if before is not None:
+                k, v = torch.cat([before.keys[i], k], dim=2), torch.cat([before.values[i], v], dim=2)
+            read = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+            x = x + attention.out_proj(read.transpose(1, 2).flatten(2))
+            x = x + layer.mlp(layer.layer_norm2(x))
+            self.keys.append(k)
+            self.values.append(v)
+        self.states = x
+
+    def continued(self, endings: Tensor) -> "Prefixes":
+        """Each beginning with each of the endings [k, s]: n * k texts, those of one beginning in a row."""
+        again = copy.copy(self)
+        again.keys, again.values = (
+            [part.repeat_interleave(len(endings), dim=0) for part in parts] for parts in (self.keys, self.values)
+        )
+        return Prefixes(self.clip, endings.repeat(len(self.states), 1), again)
+
+    def embeddings(self) -> Tensor:
+        """[n, d]: what `Pretrained.texts` gives where the last token is the end token."""
+        return self.clip.model.text_projection(self.clip.model.text_model.final_layer_norm(self.states[:, -1]))
+
+
+def of_one_length(rows: Sequence[Sequence[int]], most: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Token sequences by length, at most so many at once: which they are, and they themselves, int64 [k, length]."""
+    for length in sorted(set(map(len, rows))):
+        which = [i for i, row in enumerate(rows) if len(row) == length]
+        for start in range(0, len(which), most):
+            part = which[start : start + most]
+            yield part, torch.tensor([rows[i] for i in part])
+
+
+@torch.no_grad()
+def embed_all(clip: Pretrained, space: ConceptSpace, most: int, *, seed: int) -> Tensor:
+    """[|O|^2, d]: the texts of all ordered pairs of objects, as `draw_pairs` lists them, beginnings computed once."""
+
+    def ids(text: str) -> list[int]:
+        return clip.tokens([text])[0, 1:-1].tolist()
+
+    begin, end = clip.tokens([""])[0].tolist()
+    said = stretched([value for values in space.values for value in values], most, seed=seed)
+    attributes, nouns = said[: space.sizes[0]], said[space.sizes[0] :]
+    beginnings = [[begin, *ids(f"a {attribute} {noun} and")] for attribute in attributes for noun in nouns]
+    middles = [ids(f"a {attribute}") for attribute in attributes]
+    endings = [[*ids(noun), end] for noun in nouns]
+    found = torch.empty(space.num_objects, *space.sizes, clip.model.config.projection_dim)
+    for rows, tokens in tqdm(list(of_one_length(beginnings, 4))):
+        beginning = Prefixes(clip, tokens)
+        for columns, tokens in of_one_length(middles, len(middles)):
+            middle = beginning.continued(tokens)
+            for places, tokens in of_one_length(endings, len(endings)):
+                z = middle.continued(tokens).embeddings().view(len(rows), len(columns), len(places), -1)
+                found[np.ix_(rows, columns, places)] = z
+    return found.flatten(0, 2)
+
+
 def measure(weights: str, most: int, *, num_texts: int, seed: int) -> dict[str, dict[str, Any]]:
     """Figures by scenes and estimator, of one draw of weights, texts and lengths."""
     space = text_space(20, 20)
@@ -79,7 +158,10 @@ def measure(weights: str, most: int, *, num_texts: int, seed: int) -> dict[str, 
         as_first_released(clip)
     pairs = draw_pairs(space, num_texts, seed=seed)
     texts = stretched(texts_of(space, pairs), most, seed=seed)
-    z = torch.cat([clip.texts(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
+    if len(pairs) == space.num_objects**2:
+        z = embed_all(clip, space, most, seed=seed)
+    else:
+        z = torch.cat([clip.texts(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
     options = DecompositionOptions(num_scenes=num_texts, seed=seed, object_probe=False)
     rows = decomposition([EmbeddedScenes(z, pairs, space, "mention")], options)["tables"]["Level I"]
     return {

@@ -1,10 +1,14 @@
 """What tests of every room share, and in which order several processes take them."""
 
+import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
+
+# A shell ignores SIGINT for what it starts in the background, and children would inherit that; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # They wait more than they compute, for jobs and for trainings that are killed: begun first, they leave the cores to
 # the others meanwhile.

@@ -40,6 +40,6 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 
 def environment() -> dict[str, str]:
-    """The environment of a subprocess: this checkout, no launcher's variables."""
+    """The environment of a subprocess: this checkout, no launcher's variables, no extras (see `no_extras`)."""
     kept = {name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
-    return {**kept, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    return {**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'no_extras'}", "CUDA_VISIBLE_DEVICES": ""}

@@ -59,7 +59,7 @@ class Site:
         self.environment = {
             **kept,
             "PYTHON": sys.executable,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'no_extras'}",
             "LOGS": str(self.logs),
             "HOME": str(self.home),
             "XDG_CACHE_HOME": str(folder / "cache"),

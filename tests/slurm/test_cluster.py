@@ -35,7 +35,7 @@ RUNS = (
     "list: [{data.symbolic.num_values: 6, data.coverage: 0.7}, {data.symbolic.num_values: 2, data.coverage: 0.9}, "
     "{data.symbolic.num_values: 6, data.coverage: 0.5}]"
 )
-LONG = [*TRAINING, "trainer.max_samples=12800"]
+LONG = [*TRAINING, "trainer.max_samples=4800"]
 PAIR = [*TRAINING, "trainer.max_samples=640", "logging.every=1"]
 SLOW_FIT = """
 from dualenc import fit, errors
@@ -44,7 +44,7 @@ def train(*args, **kwargs):
     import time
     from dualenc.callbacks import CheckpointCallback
     after_step = CheckpointCallback.after_step
-    CheckpointCallback.after_step = lambda *step: (time.sleep(0.05), after_step(*step))[1]
+    CheckpointCallback.after_step = lambda *step: (time.sleep(0.4), after_step(*step))[1]
     return original(*args, **kwargs)
 
 original, fit._train = fit._train, train
@@ -84,7 +84,7 @@ def jobs(site: Site) -> dict[str, str]:
 
 
 def slow_python(site: Site) -> Path:
-    """A python whose trainings take at least 50 ms a step, so that on a fast machine too there is time to disturb."""
+    """A python whose trainings take at least 400 ms a step, so that on a fast machine too there is time to disturb."""
     (site.folder / "slow_fit.py").write_text(SLOW_FIT)
     script = site.folder / "python"
     script.write_text(
@@ -105,7 +105,7 @@ def test_disturbed_in_every_way_a_training_ends_as_an_undisturbed_one(
     def settled(num_starts: int) -> None:
         """Waits until the training has started so often, and has come further than ever since."""
         eventually(
-            lambda: len(_starts()) >= num_starts and position(site, "disturbed") >= max(seen) + 800, site.output(job)
+            lambda: len(_starts()) >= num_starts and position(site, "disturbed") >= max(seen) + 320, site.output(job)
         )
         seen.append(position(site, "disturbed"))
 
@@ -134,7 +134,7 @@ def test_disturbed_in_every_way_a_training_ends_as_an_undisturbed_one(
     assert "a process has died (exit code 137): the same command again" in said
     run = site.only_run("disturbed")
     assert len(starts(run)) == 5
-    assert all(start >= 800 for start in starts(run)[1:]), starts(run)
+    assert all(start >= 320 for start in starts(run)[1:]), starts(run)
     assert_gapless(run)
     assert num_inodes(run) < 40
     assert cluster.wait(jobs["undisturbed"], PATIENCE) == "COMPLETED", site.output(jobs["undisturbed"])
