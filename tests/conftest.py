@@ -1,11 +1,15 @@
 """What tests of every room share, and in which order several processes take them."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
+
+# Threads of tests side by side wait for each other; before numpy is imported, and for all that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell ignores SIGINT for what it starts in the background, and children would inherit that; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

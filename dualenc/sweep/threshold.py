@@ -56,10 +56,11 @@ class Curve:
     search: Search
     num_new: int = 0
     error: str | None = None
+    interrupted: bool = False
 
     @property
     def outcome(self) -> str:
-        """How its search stands."""
+        """How its search stands; one that was interrupted stays open, with what its runs have shown so far."""
         return "failed" if self.error else str(self.search.next()[0])
 
 
@@ -112,7 +113,7 @@ class Threshold:
 
     def _next(self, curve: Curve) -> PlannedRun | None:
         """The run that a curve needs next, after all that are done already."""
-        while curve.error is None and (place := curve.search.next()[1]) is not None:
+        while not (curve.error or curve.interrupted) and (place := curve.search.next()[1]) is not None:
             point = {**curve.group, **curve.seed, self.settings.key: place}
             [planned] = plan_points(self.plan.sweep, [point], self.plan.folder.parent)
             run = replace(planned, index=next(self._numbers))
@@ -129,8 +130,10 @@ class Threshold:
             curve.search.tell(float(state.run.point[self.settings.key]), value)
         elif state.state is State.DONE:
             curve.error = f"{state.folder} has no {self.settings.metric}"
+        elif state.error:
+            curve.error = state.error[-1]
         else:
-            curve.error = state.error[-1] if state.error else "interrupted"
+            curve.interrupted = True
 
 
 def _settings(block: Any) -> ThresholdConfig:
@@ -204,6 +207,7 @@ def _describe(curve: Curve) -> dict[str, Any]:
         "num_new": curve.num_new,
         "points": sorted(curve.search.points.items()),
         "error": curve.error,
+        "interrupted": curve.interrupted,
     }
 
 
@@ -233,6 +237,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     for curve in (curve for group in found["groups"] for curve in group["curves"]):
         if curve["error"]:
             yield f"{_label(curve['seed'])} failed: {curve['error']}"
+        if curve["interrupted"]:
+            yield f"{_label(curve['seed'])} was interrupted; the same command goes on"
         if curve["crossings"] > 1:
             label = _label(curve["seed"])
             yield f"{label} crosses {found['level']:g} {curve['crossings']} times; its rho* is a best fit"

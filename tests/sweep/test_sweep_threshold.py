@@ -15,7 +15,7 @@ from dualenc.sweep.__main__ import main
 from dualenc.sweep.plan import plan_points
 from dualenc.sweep.results import interval
 from dualenc.sweep.search import Outcome, Range, Search, fit
-from dualenc.sweep.threshold import Threshold, results
+from dualenc.sweep.threshold import Threshold, results, write_threshold
 
 ROOT = Path(__file__).resolve().parents[2]
 STORED = ("stored_grid.csv", "measured_grid.csv")
@@ -234,6 +234,22 @@ def test_every_group_and_seed_is_searched_and_reported(plan_of) -> None:
     assert flat["rho"] is None
     assert ran == sum(curve["num_new"] for group in (crossing, flat) for curve in group["curves"])
     assert crossing["num_runs"] <= crossing["num_grid_runs"]
+
+
+def test_an_interrupted_search_says_what_it_knows_and_that_it_goes_on(plan_of) -> None:
+    plan = plan_of("grid: {data.coverage: [0.2, 0.8]}\nthreshold: {low: 0.2, high: 0.8, step: 0.05}")
+    threshold = Threshold(plan)
+    [run] = threshold.begin()
+    for _ in range(4):
+        finished(run, float(logistic(0.5, 0.01)(run.point["data.coverage"])))
+        run = threshold.told(look(plan, run), ran=True)
+    assert threshold.told(look(plan, run), ran=True) is None  # it waits: nothing has come of it
+    printed = write_threshold(threshold)
+    assert "was interrupted; the same command goes on" in printed
+    assert "failed" not in printed
+    [curve] = results(threshold)["groups"][0]["curves"]
+    assert (curve["outcome"], curve["error"]) == ("open", None)
+    assert curve["rho"] == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("name", STORED)
