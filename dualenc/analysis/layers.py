@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.analysis.generalization import scenes_of_count
-from dualenc.analysis.memory import available_memory, in_words
+from dualenc.analysis.memory import available_memory, in_words, share_memory
 from dualenc.analysis.pretrained import Pretrained
 from dualenc.analysis.probes import SceneSplit, scene_split
 from dualenc.analysis.progress import track
@@ -195,12 +195,14 @@ def _run(
         yield from zip(asked, map(study, places))
         return
     context = get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(min(workers, len(asked)), context, _start, (getpid(),)) as pool:
+    workers = min(workers, len(asked))
+    with ProcessPoolExecutor(workers, context, _start, (getpid(), workers)) as pool:
         yield from zip(asked, pool.map(study, places))
 
 
-def _start(parent: int) -> None:
+def _start(parent: int, workers: int) -> None:
     become_worker(parent)
+    share_memory(workers)
     torch.set_num_threads(1)
 
 

@@ -3,10 +3,22 @@
 from pathlib import Path
 
 _UNKNOWN = 2**30
+_sharers = 1
+
+
+def share_memory(number: int) -> None:
+    """From now on this process takes itself for one of so many, each of which may take as much."""
+    global _sharers
+    _sharers = number
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: what the system calls available, or less inside a container."""
+    """Bytes that this process may still take: what the system calls available, or less inside a container; its share
+    of these (see `share_memory`)."""
+    return _available() // _sharers
+
+
+def _available() -> int:
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from planted import scenes_of
 
+from dualenc.analysis import layers, memory
 from dualenc.analysis.layers import States, _run, pretrained_states, tower_states
 from dualenc.analysis.probes import scene_split
 from dualenc.analysis.studies import LayersOptions
@@ -85,3 +86,12 @@ def test_a_pretrained_model_has_states_too():
     end = model.model.text_model.final_layer_norm(states[:, -1])[[0, 1], lengths - 1]
     texts = model.texts(["a red cube and a blue ball", "a red cube"])
     assert torch.allclose(model.model.text_projection(end), texts, atol=1e-5)
+
+
+def test_workers_share_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_available", lambda: 1000)
+    monkeypatch.setattr(memory, "_sharers", 1)
+    assert memory.available_memory() == 1000
+    monkeypatch.setattr(layers, "become_worker", lambda parent: None)
+    layers._start(0, 4)
+    assert memory.available_memory() == 250
