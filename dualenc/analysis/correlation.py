@@ -8,8 +8,9 @@ Exit code 0: done; 2: bad input.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,47 @@ def correlate(
 
     Ties share their mean rank. None where one side is constant, as an interval is where many resamples are.
     """
-    pick = np.random.default_rng(seed).integers(len(x), size=(num_resamples, len(x)))
     found: dict[str, Any] = {"runs": len(x)}
-    for name, transform in (("pearson", np.asarray), ("spearman", _ranks)):
-        resampled = [_pearson(transform(x[rows]), transform(y[rows])) for rows in pick]
-        kept = [value for value in resampled if value is not None]
-        found[name] = _pearson(transform(x), transform(y))
-        enough = len(kept) >= (1 - _MOST_DROPPED) * num_resamples
-        found[f"{name}_interval"] = np.quantile(kept, [0.025, 0.975]).tolist() if enough else None
+    for name, (value, *resampled) in _resampled(x, y, num_resamples, seed).items():
+        found |= {name: value, f"{name}_interval": _interval(resampled)}
     return found
+
+
+def compare(
+    x: Float[np.ndarray, "n"],
+    other: Float[np.ndarray, "n"],
+    y: Float[np.ndarray, "n"],
+    *,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """By how much y correlates more with x than with `other`, over the same runs, as of `correlate`: both are resampled
+    together, as what is peculiar to a run moves both."""
+    found: dict[str, Any] = {"runs": len(x)}
+    ours, theirs = (_resampled(side, y, num_resamples, seed) for side in (x, other))
+    for name in ours:
+        value, *resampled = (
+            None if a is None or b is None else a - b for a, b in zip(ours[name], theirs[name], strict=True)
+        )
+        found |= {name: value, f"{name}_interval": _interval(resampled)}
+    return found
+
+
+def _resampled(
+    x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], number: int, seed: int
+) -> dict[str, list[float | None]]:
+    """Both correlations: over the runs themselves, and then over each resample of them."""
+    picks = np.random.default_rng(seed).integers(len(x), size=(number, len(x)))
+    return {
+        name: [_pearson(transform(x[rows]), transform(y[rows])) for rows in (np.arange(len(x)), *picks)]
+        for name, transform in (("pearson", np.asarray), ("spearman", _ranks))
+    }
+
+
+def _interval(resampled: Sequence[float | None]) -> list[float] | None:
+    kept = [value for value in resampled if value is not None]
+    enough = len(kept) >= (1 - _MOST_DROPPED) * len(resampled)
+    return np.quantile(kept, [0.025, 0.975]).tolist() if enough else None
 
 
 def _pearson(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float | None:
@@ -105,17 +138,28 @@ def _ranks(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
 
 
 def correlation(points: Sequence[Point], *, seed: int = 0) -> dict[str, Any]:
-    """Table `Correlations`: one row for each probe; table `Runs`: the points. InputError for too few runs."""
+    """Table `Correlations`: one row for each probe; `Differences`: one for each two of them; `Runs`: the points.
+    InputError for too few runs."""
     number = len({point.run for point in points})
     if number < LEAST_RUNS:
         raise InputError(f"RUN: {number} runs are too few for a correlation; give at least {LEAST_RUNS}")
-    rows = []
-    for probe in dict.fromkeys(point.probe for point in points):
-        own = [point for point in points if point.probe == probe]
-        x, y = (np.array([getattr(point, key) for point in own]) for key in ("r2", "recognition"))
-        rows.append({"probe": probe, **correlate(x, y, seed=seed)})
+    probes = dict.fromkeys(point.probe for point in points)
+    fits = {probe: {point.run: point.r2 for point in points if point.probe == probe} for probe in probes}
+    recognition = {point.run: point.recognition for point in points}
+    rows = [{"probe": probe, **correlate(*_columns(fit, recognition), seed=seed)} for probe, fit in fits.items()]
+    differences = []
+    for (other, less), (probe, more) in combinations(fits.items(), 2):
+        x, base, y = _columns(more, less, recognition)
+        differences.append({"probe": probe, "minus": other, **compare(x, base, y, seed=seed)})
     note = "Each probe at the rank that validation scenes prefer; intervals resample runs."
-    return {"notes": [note], "tables": {"Correlations": rows, "Runs": [asdict(point) for point in points]}}
+    tables = {"Correlations": rows, "Differences": differences, "Runs": [asdict(point) for point in points]}
+    return {"notes": [note], "tables": tables}
+
+
+def _columns(*values: Mapping[str, float]) -> list[Float[np.ndarray, "n"]]:
+    """The values of the runs that all of them have."""
+    runs = [run for run in values[0] if all(run in other for other in values)]
+    return [np.array([other[run] for run in runs]) for other in values]
 
 
 def main(argv: list[str]) -> int:

@@ -34,7 +34,8 @@ NOTES = {
     "logistic curve that fits best.",
     "Probe fit": "Each run a point for each kind of probe, at the rank that its validation scenes prefer: how much of "
     "the variance of embeddings of held-out objects the probe explains, against how well the run recognises them. "
-    "Correlations over runs, with 95% intervals that resample runs; not made for fewer than eight runs.",
+    "Correlations over runs and their differences, with 95% intervals that resample runs; not made for fewer than "
+    "eight runs.",
     "Cost": "Of finished runs. A run that was interrupted counts as if it had gone on at the speed of its last part. "
     "Core hours: threads times processes; GPU hours: processes.",
     "Failures": "The last lines that each has said. The command that ran the sweep tries these runs again.",
@@ -158,11 +159,11 @@ def _probes(found: Mapping[str, Any]) -> str:
     tables = found["tables"]
     agreement = [
         [
-            text(row["probe"]),
+            text(row["probe"] + (f" minus {row['minus']}" if "minus" in row else "")),
             str(row["runs"]),
             *(number(row[c]) + _between(row[f"{c}_interval"]) for c in _KINDS),
         ]
-        for row in tables["Correlations"]
+        for row in (*tables["Correlations"], *tables["Differences"])
     ]
     points = [
         [point["run"], text(point["probe"]), str(point["rank"] or DASH), number(point["r2"]), number(point[_Y])]

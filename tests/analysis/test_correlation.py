@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from dualenc.analysis.correlation import correlate, main, points_of
+from dualenc.analysis.correlation import compare, correlate, main, points_of
 from dualenc.errors import InputError
 from dualenc.files import read_json, write_json
 
@@ -22,6 +22,20 @@ def test_equals_scipy_with_ties():
         low, high = found[f"{name}_interval"]
         assert low < found[name] < high
     assert found == correlate(x, y)
+
+
+def test_a_difference_of_correlations_is_resampled_with_both_sides_together():
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=40)
+    shared = rng.normal(size=40)  # what both fits have in common, so that their correlations move together
+    x, other = y + shared, y + shared + 0.1 * rng.normal(size=40)
+    found = compare(x, other, y)
+    assert found["pearson"] == pytest.approx(pearsonr(x, y).statistic - pearsonr(other, y).statistic)
+    low, high = found["pearson_interval"]
+    assert low < found["pearson"] < high
+    alone = [correlate(side, y)["pearson_interval"] for side in (x, other)]
+    assert high - low < 0.3 * min(b - a for a, b in alone)
+    assert compare(x, np.ones(40), y)["pearson"] is None
 
 
 def test_a_constant_has_no_correlation():
@@ -61,6 +75,9 @@ def test_many_runs_make_one_table_and_one_figure(tmp_path: Path):
     tables = read_json(tmp_path / "out" / "correlation.json")["tables"]
     found = {row["probe"]: row["spearman"] for row in tables["Correlations"]}
     assert found == {"additive": pytest.approx(-1), "global": pytest.approx(1)}
+    [difference] = tables["Differences"]
+    assert (difference["probe"], difference["minus"]) == ("global", "additive")
+    assert difference["spearman"] == pytest.approx(2)
     assert {point["rank"] for point in tables["Runs"]} == {None, 2}
     assert len(tables["Runs"]) == 2 * len(runs)
     assert all((tmp_path / "out" / f"probe_fit.{kind}").stat().st_size > 1000 for kind in ("png", "pdf"))

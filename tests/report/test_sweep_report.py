@@ -184,7 +184,8 @@ def test_a_folder_counts_once_and_a_study_of_another_model_not_at_all(
     page, _ = sweep_page(plan, [*states, *states], folder=plan.folder)
     found = Sections(page)
     assert "is of a model of 6400 samples" in found.words["probe-fit"]
-    assert len(found.rows["probe-fit"]) == 3 + 1 + 2 * (len(plan.runs) - 1)  # two tables with headings
+    # two tables with headings: two probes and their difference, and the points
+    assert len(found.rows["probe-fit"]) == 4 + 1 + 2 * (len(plan.runs) - 1)
     page, _ = sweep_page(plan, states[:8], folder=plan.folder)
     assert "probe-fit" not in Sections(page).rows  # seven are too few
 
