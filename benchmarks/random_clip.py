@@ -1,15 +1,16 @@
 """CLIP's text tower with random weights: how far its embeddings are additive depends on what "random" means.
 
-    python benchmarks/random_clip.py [--texts N] [--seeds N] [--quick] [--json PATH]
+    python benchmarks/random_clip.py [--values N] [--texts N] [--seeds N] [--quick] [--json PATH]
 
 The published row "random-init CLIP" (arXiv 2605.31503) does not say how the weights were drawn, nor which words the
 20 attributes and 20 nouns are. Both matter. Weights: of CLIP's first release `transformers` exchanges two standard
 deviations, width^-1/2 and (2 layers width)^-1/2, so that it draws queries, keys and values of the attention 4.9 times
 smaller and its output 4.9 times larger; positions are twice as large (0.02 and 0.01), the other matrices alike.
 Words: all a single token, or one to three tokens each, by chance, so that what follows a word does not always stand
-at the same place. For each of the four: `dualenc.analyze decomposition` on texts drawn without repetition from the
-160,000 ordered pairs. Averages over the texts they reconstruct (`same`) flatter, and averages over others (`held
-out`) do the opposite; with more texts both come together.
+at the same place. `torch` is what every module of the library does by itself: embeddings and positions of standard
+deviation 1, matrices uniform. For each of the six: `dualenc.analyze decomposition` on all ordered pairs of N x N
+values, or on texts drawn from them without repetition. Averages over few texts flatter what they reconstruct (`same`)
+and do the opposite to others (`held out`); over all pairs both come together.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from dualenc.analysis.studies import DecompositionOptions
 from dualenc.analysis.texts import draw_pairs, text_space, texts_of
 from dualenc.scenes import ConceptSpace
 
-WEIGHTS = ("transformers", "first release")
+WEIGHTS = ("transformers", "first release", "torch")
 LENGTHS = {"1": 1, "1 to 3": 3}
 PUBLISHED = {"avg": 0.47, "avg+pos": 0.69}
 FIGURES = ("r2", "retrieval", "probe_concepts")
@@ -73,6 +74,14 @@ def stretched(texts: Sequence[str], most: int, *, seed: int) -> list[str]:
     lengths = np.random.default_rng(seed).integers(1, most + 1, len(names))
     longer = {name: " ".join(name + "x" * i for i in range(k)) for name, k in zip(names, lengths.tolist())}
     return [" ".join(longer.get(word, word) for word in text.split()) for text in texts]
+
+
+@torch.no_grad()
+def as_torch_draws(clip: Pretrained) -> None:
+    """Draws every module of the text tower anew as `torch.nn` does by itself."""
+    for module in (*clip.model.text_model.modules(), clip.model.text_projection):
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
 
 
 class Prefixes:
@@ -140,7 +149,7 @@ def embed_all(clip: Pretrained, space: ConceptSpace, most: int, *, seed: int) ->
     middles = [ids(f"a {attribute}") for attribute in attributes]
     endings = [[*ids(noun), end] for noun in nouns]
     found = torch.empty(space.num_objects, *space.sizes, clip.model.config.projection_dim)
-    for rows, tokens in tqdm(list(of_one_length(beginnings, 4))):
+    for rows, tokens in tqdm(list(of_one_length(beginnings, 4)), leave=False):
         beginning = Prefixes(clip, tokens)
         for columns, tokens in of_one_length(middles, len(middles)):
             middle = beginning.continued(tokens)
@@ -150,19 +159,19 @@ def embed_all(clip: Pretrained, space: ConceptSpace, most: int, *, seed: int) ->
     return found.flatten(0, 2)
 
 
-def measure(weights: str, most: int, *, num_texts: int, seed: int) -> dict[str, dict[str, Any]]:
+def measure(weights: str, most: int, *, values: int, num_texts: int | None, seed: int) -> dict[str, dict[str, Any]]:
     """Figures by scenes and estimator, of one draw of weights, texts and lengths."""
-    space = text_space(20, 20)
+    space = text_space(values, values)
     clip = random_clip("clip-vit-base-patch32", seed=seed)
-    if weights == "first release":
-        as_first_released(clip)
-    pairs = draw_pairs(space, num_texts, seed=seed)
-    texts = stretched(texts_of(space, pairs), most, seed=seed)
+    if weights != "transformers":
+        {"first release": as_first_released, "torch": as_torch_draws}[weights](clip)
+    pairs = draw_pairs(space, num_texts or space.num_objects**2, seed=seed)
     if len(pairs) == space.num_objects**2:
         z = embed_all(clip, space, most, seed=seed)
     else:
+        texts = stretched(texts_of(space, pairs), most, seed=seed)
         z = torch.cat([clip.texts(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
-    options = DecompositionOptions(num_scenes=num_texts, seed=seed, object_probe=False)
+    options = DecompositionOptions(num_scenes=len(pairs), seed=seed, object_probe=False)
     rows = decomposition([EmbeddedScenes(z, pairs, space, "mention")], options)["tables"]["Level I"]
     return {
         f"{row['scenes']}/{row['estimator']}": row
@@ -171,14 +180,14 @@ def measure(weights: str, most: int, *, num_texts: int, seed: int) -> dict[str, 
     }
 
 
-def measured(num_texts: int, seeds: int) -> Iterator[tuple[str, dict[str, list[float]]]]:
+def measured(values: int, num_texts: int | None, seeds: int) -> Iterator[tuple[str, dict[str, list[float]]]]:
     """(which weights and words, figures of all seeds by their names)."""
     for weights in WEIGHTS:
         for words, most in LENGTHS.items():
             found: dict[str, list[float]] = {}
             for seed in range(seeds):
                 print(f"{weights} weights, words of {words} tokens, seed {seed}", file=sys.stderr, flush=True)
-                for place, row in measure(weights, most, num_texts=num_texts, seed=seed).items():
+                for place, row in measure(weights, most, values=values, num_texts=num_texts, seed=seed).items():
                     for figure in FIGURES:
                         found.setdefault(f"{place}/{figure}", []).append(float(row[figure]))
             yield f"{weights} | {words}", found
@@ -192,20 +201,22 @@ def cell(values: Sequence[float]) -> str:
 def main() -> None:
     """Measures, prints the table, writes the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=int, default=3000, help="of the 160,000")
+    parser.add_argument("--values", type=int, default=8, help="attributes, and nouns; published: 20")
+    parser.add_argument("--texts", type=int, help="of all ordered pairs; else all of them")
     parser.add_argument("--seeds", type=int, default=3, help="of weights, texts and lengths together")
-    parser.add_argument("--quick", action="store_true", help="1,000 texts, one seed: shows that it runs")
+    parser.add_argument("--quick", action="store_true", help="4 x 4 values, one seed: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file too")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    num_texts, seeds = (1000, 1) if chosen.quick else (chosen.texts, chosen.seeds)
-    results = dict(measured(num_texts, seeds))
+    values, seeds = (4, 1) if chosen.quick else (chosen.values, chosen.seeds)
+    results = dict(measured(values, chosen.texts, seeds))
+    said = f"{chosen.texts or values**4:,} texts of {values} x {values} values, {seeds} seeds"
     for figure in FIGURES:
         places = [f"{scenes}/{estimator}" for estimator in PUBLISHED for scenes in ("same", "held out")]
         lines = [
             [*name.split(" | "), *(cell(found[f"{p}/{figure}"]) for p in places)] for name, found in results.items()
         ]
-        table(f"{figure}, {num_texts:,} texts, {seeds} seeds", ["weights", "tokens a word", *places], lines)
+        table(f"{figure}, {said}", ["weights", "tokens a word", *places], lines)
     write(
         {f"{name}/{key}": statistics.mean(v) for name, found in results.items() for key, v in found.items()},
         chosen.json,
