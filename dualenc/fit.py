@@ -27,7 +27,7 @@ from dualenc.config import Config  # noqa: E402
 from dualenc.data.open import Data, open_data  # noqa: E402
 from dualenc.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, run_cli  # noqa: E402
 from dualenc.files import Claim, probe_folder  # noqa: E402
-from dualenc.launch import hand_over_to_srun, launched, launcher_overrides, rank_of  # noqa: E402
+from dualenc.launch import hand_over_to_srun, is_child, launched, launcher_overrides, rank_of  # noqa: E402
 from dualenc.run import RunFolder  # noqa: E402
 from dualenc.watch import Watch  # noqa: E402
 
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
         for note in [*configuration.notes(config), *([rounded] if rounded else [])]:
             print(note, file=sys.stderr)
     run = RunFolder.of(config, dataset_hash)
-    if not run.summary.exists():
+    if not run.summary.exists() and not is_child():  # which looks at its parent first, and imports torch afterwards
         _check_hardware(config, rank)
     run.path.mkdir(parents=True, exist_ok=True)
     with claimed(run.path / "claim", rank):

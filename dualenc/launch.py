@@ -31,7 +31,7 @@ def under_torchrun() -> bool:
 def under_srun() -> bool:
     """Whether srun has started this process as one of its tasks; a shell that srun has opened is none."""
     step = os.environ.get("SLURM_STEP_ID", "")
-    other = under_torchrun() or _PARENT in os.environ or _is_interactive()
+    other = under_torchrun() or is_child() or _is_interactive()
     return not other and step.isdigit() and int(step) < _FIRST_SPECIAL_STEP
 
 
@@ -100,7 +100,7 @@ def launched(trainer: TrainerConfig, argv: list[str], rank: int) -> Iterator[Wat
     children: list[subprocess.Popen] = []
     try:
         with Watch(rank) as watch:
-            if _PARENT in os.environ:
+            if is_child():
                 watch.parent(int(os.environ[_PARENT]), rank=rank - int(os.environ["LOCAL_RANK"]))
             elif under_torchrun():
                 watch.parent(os.getppid())
@@ -115,6 +115,11 @@ def launched(trainer: TrainerConfig, argv: list[str], rank: int) -> Iterator[Wat
         for child in children:
             child.kill()
             child.wait()
+
+
+def is_child() -> bool:
+    """Whether another process of this node's training has started this one, with the same config."""
+    return _PARENT in os.environ
 
 
 def _has_launcher() -> bool:
