@@ -142,7 +142,11 @@ def run_in_slices(group: int, until: Callable[[], bool]) -> None:
         os.killpg(group, signal.SIGSTOP)
         return until()
 
-    wait_until(looked)
+    try:
+        wait_until(looked)
+    except BaseException:
+        os.killpg(group, signal.SIGKILL)  # nobody else would end what is stopped
+        raise
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGINT])

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHONPATH = f"{ROOT}:{ROOT / 'tests' / 'no_extras'}"
+"""This checkout, and no extras (see `no_extras/sitecustomize.py`)."""
 
 SYMBOLIC = [
     str(ROOT / "configs" / "symbolic.yaml"),
@@ -40,6 +42,6 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 
 def environment() -> dict[str, str]:
-    """The environment of a subprocess: this checkout, no launcher's variables, no extras (see `no_extras`)."""
+    """The environment of a subprocess: this checkout, no launcher's variables, no extras."""
     kept = {name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
-    return {**kept, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'no_extras'}", "CUDA_VISIBLE_DEVICES": ""}
+    return {**kept, "PYTHONPATH": PYTHONPATH, "CUDA_VISIBLE_DEVICES": ""}

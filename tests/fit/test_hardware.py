@@ -1,9 +1,11 @@
 """What a training process sets up for itself before it starts."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+from fit_commands import environment
 
 PROGRAM = """
 import resource, torch
@@ -27,3 +29,12 @@ def test_memory_of_freed_tensors_is_used_again() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     pages = list(map(int, done.stdout.split()))
     assert pages[-1] < 0.01 * max(pages)
+
+
+def test_a_training_that_a_test_starts_sees_no_extras():
+    code = (
+        "from importlib.util import find_spec; print([name for name in ('scipy', 'transformers') if find_spec(name)])"
+    )
+    for variables, found in ((environment(), "[]"), (os.environ, "['scipy', 'transformers']")):
+        done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == found

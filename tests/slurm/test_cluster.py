@@ -134,7 +134,8 @@ def test_disturbed_in_every_way_a_training_ends_as_an_undisturbed_one(
     assert "a process has died (exit code 137): the same command again" in said
     run = site.only_run("disturbed")
     assert len(starts(run)) == 5
-    assert all(start >= 320 for start in starts(run)[1:]), starts(run)
+    # Each life goes on where the one before was told to leave, or beyond; after the kill, beyond the life before that.
+    assert all(start >= reached for start, reached in zip(starts(run)[1:], [*seen[1:4], seen[3]], strict=True)), seen
     assert_gapless(run)
     assert num_inodes(run) < 40
     assert cluster.wait(jobs["undisturbed"], PATIENCE) == "COMPLETED", site.output(jobs["undisturbed"])

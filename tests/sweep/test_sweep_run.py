@@ -12,6 +12,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from fit_commands import PYTHONPATH
 
 from dualenc.files import Claim, write_json
 from dualenc.report import write_sweep_report
@@ -41,8 +42,7 @@ overrides:
 
 
 def sweep_process(*arguments: str, folder: Path) -> subprocess.Popen:
-    path = f"{ROOT}:{ROOT / 'tests' / 'no_extras'}"
-    environment = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "dualenc.sweep", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
