@@ -37,7 +37,6 @@ from dualenc.analysis.studies import DecompositionOptions
 from dualenc.analysis.texts import draw_pairs, text_space, texts_of
 from dualenc.scenes import ConceptSpace
 
-WEIGHTS = ("transformers", "first release", "torch")
 LENGTHS = {"1": 1, "1 to 3": 3}
 PUBLISHED = {"avg": 0.47, "avg+pos": 0.69}
 FIGURES = ("r2", "retrieval", "probe_concepts")
@@ -82,6 +81,9 @@ def as_torch_draws(clip: Pretrained) -> None:
     for module in (*clip.model.text_model.modules(), clip.model.text_projection):
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
+
+
+REDRAWN = {"first release": as_first_released, "torch": as_torch_draws}
 
 
 class Prefixes:
@@ -163,13 +165,15 @@ def measure(weights: str, most: int, *, values: int, num_texts: int | None, seed
     """Figures by scenes and estimator, of one draw of weights, texts and lengths."""
     space = text_space(values, values)
     clip = random_clip("clip-vit-base-patch32", seed=seed)
-    if weights != "transformers":
-        {"first release": as_first_released, "torch": as_torch_draws}[weights](clip)
+    if weights in REDRAWN:
+        REDRAWN[weights](clip)
     pairs = draw_pairs(space, num_texts or space.num_objects**2, seed=seed)
+    texts = stretched(texts_of(space, pairs), most, seed=seed)
     if len(pairs) == space.num_objects**2:
         z = embed_all(clip, space, most, seed=seed)
+        some = np.random.default_rng(seed).permutation(len(texts))[:16].tolist()
+        torch.testing.assert_close(z[some], clip.texts([texts[i] for i in some]), rtol=1e-4, atol=1e-4)
     else:
-        texts = stretched(texts_of(space, pairs), most, seed=seed)
         z = torch.cat([clip.texts(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)])
     options = DecompositionOptions(num_scenes=len(pairs), seed=seed, object_probe=False)
     rows = decomposition([EmbeddedScenes(z, pairs, space, "mention")], options)["tables"]["Level I"]
@@ -182,7 +186,7 @@ def measure(weights: str, most: int, *, values: int, num_texts: int | None, seed
 
 def measured(values: int, num_texts: int | None, seeds: int) -> Iterator[tuple[str, dict[str, list[float]]]]:
     """(which weights and words, figures of all seeds by their names)."""
-    for weights in WEIGHTS:
+    for weights in ("transformers", *REDRAWN):
         for words, most in LENGTHS.items():
             found: dict[str, list[float]] = {}
             for seed in range(seeds):
