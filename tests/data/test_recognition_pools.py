@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dualenc.data import Dataset, PoolSettings, QuerySettings, ShardSource, Source, SymbolicSource, TrainBatch
-from dualenc.data.pools import Pools, draw_pools
+from dualenc.data.pools import Pools, draw_pools, shows_objects, shows_values
 from dualenc.scenes import EXISTS, OOD, TRAIN, ConceptSpace, ObjectSplit, Scenes, SceneSampler, truth
+from dualenc.scenes.concepts import LISTED
 
 SPACE = ConceptSpace.symbolic(num_concepts=3, num_values=4)
 SPLIT = ObjectSplit.uniform(SPACE, coverage=0.5, seed=0)
@@ -181,3 +182,21 @@ def test_where_recognition_is_alone_a_batch_holds_nothing_else(dataset: Dataset)
             for name in ("scenes", "indices", "objects", "concept_queries", "concept_targets", "object_targets"):
                 assert np.array_equal(batch[name], expected[name]), name
             assert (batch["crc32"], batch["collisions"]) == (expected["crc32"], expected["collisions"])
+
+
+@pytest.mark.parametrize("num_values", [6, 60])
+def test_what_scenes_show_is_found_in_spaces_with_and_without_tables(num_values: int) -> None:
+    space = ConceptSpace.symbolic(num_concepts=3, num_values=num_values)
+    assert (space.num_objects > LISTED) == (num_values == 60)
+    rng = np.random.default_rng(0)
+    objects = rng.integers(-1, space.num_objects, (40, 3))
+    scenes = Scenes.of(space, np.take_along_axis(objects, np.argsort(objects < 0, axis=1, kind="stable"), axis=1))
+    asked = np.append(np.unique(np.append(objects[:20], 7))[1:], -1)
+    expected = [[o >= 0 and o in scene for o in asked.tolist()] for scene in scenes.objects.tolist()]
+    assert shows_objects(asked, scenes).tolist() == expected
+    assert np.any(expected)
+    shown = shows_values(np.arange(space.num_values), scenes)
+    numbers = [
+        [k * num_values + v for row in rows for k, v in enumerate(row) if v >= 0] for rows in scenes.values.tolist()
+    ]
+    assert [set(np.flatnonzero(row).tolist()) for row in shown] == [set(row) for row in numbers]
