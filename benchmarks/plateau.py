@@ -119,6 +119,9 @@ INFONCE = [
     "data.queries={captions: 0, objects: 0.6, concepts: 0.4}",
 ]
 
+MANY_HEADS = ["model.scene.width=64", "model.query.width=64", "model.scene.heads=16"]
+SHARP = [*MANY_HEADS, "model.scene.position_std=0.1", "model.scene.attention_gain=3"]
+
 ROWS: dict[str, Row] = {
     **{f"M x {a:g} / M x {b:g}": Row(prepare=planted(scene=a, query=b)) for a in SIZES for b in SIZES},
     **{f"M x {a:g} / M frozen": Row(prepare=planted(scene=a, query=1, freeze="query_tower")) for a in SIZES},
@@ -143,6 +146,13 @@ ROWS: dict[str, Row] = {
     "logit scale 40": Row(["model.initial_logit_scale=40"]),
     "width 64": Row(["model.scene.width=64", "model.query.width=64"]),
     "width 128": Row(["model.scene.width=128", "model.query.width=128"]),
+    "16 heads of width 4": Row(MANY_HEADS),
+    "16 heads, lr 0.001": Row([*MANY_HEADS, "optim.lr=0.001"]),
+    "16 heads, positions x 5": Row([*MANY_HEADS, "model.scene.position_std=0.1"]),
+    "16 heads, queries and keys x 3": Row([*MANY_HEADS, "model.scene.attention_gain=3"]),
+    "sharp attention": Row(SHARP),
+    "sharp attention, lr 0.002": Row([*SHARP, "optim.lr=0.002"]),
+    "sharp attention, lr 0.001": Row([*SHARP, "optim.lr=0.001"]),
     "depth 1": Row(["model.scene.depth=1", "model.query.depth=1"]),
     "depth 4": Row(["model.scene.depth=4", "model.query.depth=4"]),
     "8 object queries": Row(["loss.recognition.num_objects=8"]),

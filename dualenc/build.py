@@ -98,7 +98,7 @@ def _query_tower(spec: ModelSpec) -> torch.nn.Module:
 
 
 def _sizes(model: ModelConfig, tower: Any) -> dict[str, Any]:
-    names = ("width", "depth", "heads", "readout", "dropout", "mlp_ratio")
+    names = ("width", "depth", "heads", "readout", "dropout", "mlp_ratio", "position_std", "attention_gain")
     return {"output_dim": model.output_dim, **{name: getattr(tower, name) for name in names}}
 
 

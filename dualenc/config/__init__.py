@@ -15,6 +15,7 @@ from dualenc.config.tree import (
     LOSS_PRESETS,
     MULTIPLICATIVE,
     PRESETS,
+    STARTS,
     TRANSFORMER,
     Config,
     DataConfig,
@@ -24,6 +25,7 @@ from dualenc.config.tree import (
     QueryTowerConfig,
     SceneTowerConfig,
     SymbolicConfig,
+    TowerConfig,
     TrainerConfig,
     loss_terms,
     reads_further_texts,
@@ -35,6 +37,7 @@ __all__ = [
     "LOSS_NAMES",
     "MULTIPLICATIVE",
     "PRESETS",
+    "STARTS",
     "TRANSFORMER",
     "Config",
     "DataConfig",
@@ -113,9 +116,13 @@ def identity(config: Config, dataset_hash: str) -> dict[str, Any]:
     values = configs.identity_dict(config)
     if config.data.kind == "shards":
         del values["data"]["symbolic"]
+    for tower in ("scene", "query"):
+        for name in STARTS:
+            if values["model"][tower][name] == getattr(TowerConfig, name):
+                del values["model"][tower][name]
     unread = TRANSFORMER if config.model.query.kind == "multiplicative" else MULTIPLICATIVE
     for name in unread:
-        del values["model"]["query"][name]
+        values["model"]["query"].pop(name, None)
     for name in set(LOSS_NAMES) - used_losses(config.loss).keys():
         del values["loss"][name]
     del values["loss"]["preset"]

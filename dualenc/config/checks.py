@@ -152,6 +152,8 @@ def notes(config: Config) -> list[str]:
     scene = config.model.scene
     if scene.kind != "vision" and scene.patch_size != SceneTowerConfig().patch_size:
         lines.append(f"note: model.scene.patch_size has no effect with model.scene.kind={scene.kind}")
+    if scene.kind == "objects" and scene.position_std != SceneTowerConfig().position_std:
+        lines.append("note: model.scene.position_std has no effect with model.scene.kind=objects: they have no places")
     lines += [
         f"note: model.query.{name} has no effect with model.query.kind={config.model.query.kind}"
         for name in _unread(config.model)

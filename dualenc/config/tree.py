@@ -83,6 +83,8 @@ class TowerConfig:
     mlp_ratio: float = field(4.0, "hidden width of the feed-forward part, in widths", above=0)
     readout: Literal["mean", "eos"] = field("mean", "mean over tokens, or the last (for pictures: class) token")
     dropout: float = field(0.0, "dropout rate", minimum=0, maximum=0.9)
+    position_std: float = field(0.02, "spread of position embeddings at the start; tokens have 0.02", above=0)
+    attention_gain: float = field(1.0, "how many times larger queries and keys start: sharper attention", above=0)
 
 
 @dataclass
@@ -108,6 +110,8 @@ class QueryTowerConfig(TowerConfig):
     )
 
 
+STARTS = ("position_std", "attention_gain")
+"""How a transformer starts. The usual start is no part of a run's identity: such runs are older than the choice."""
 TRANSFORMER = tuple(item.name for item in fields(TowerConfig))
 MULTIPLICATIVE = ("rank", "variant")
 """The keys of a query tower that only a transformer, and that only a multiplicative tower reads."""

@@ -33,6 +33,9 @@ class TokenTower(nn.Module):
 
     How far a batch is padded has no effect on its embeddings. ``eos`` reads the state at the last token, ``mean``
     averages the states of all tokens. Every sequence needs at least one token, at most ``max_length``.
+
+    With a large ``position_std`` (tokens have 0.02) and a large ``attention_gain`` each head starts as a sharp map from
+    place to place, by chance, which training may use before it could have learned one.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class TokenTower(nn.Module):
         readout: Readout = "eos",
         dropout: float = 0.0,
         mlp_ratio: float = 4.0,
+        position_std: float = 0.02,
+        attention_gain: float = 1.0,
         causal: bool = False,
     ) -> None:
         super().__init__()
@@ -56,11 +61,17 @@ class TokenTower(nn.Module):
         self.embedding = nn.Embedding(vocab_size, width)
         self.positions = nn.Parameter(torch.empty(max_length, width))
         self.transformer = Transformer(
-            width, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout, causal=causal
+            width,
+            depth=depth,
+            heads=heads,
+            mlp_ratio=mlp_ratio,
+            dropout=dropout,
+            attention_gain=attention_gain,
+            causal=causal,
         )
         self.projection = nn.Linear(width, output_dim, bias=False)
         init_embedding(self.embedding.weight)
-        init_embedding(self.positions)
+        init_embedding(self.positions, std=position_std)
         init_linear(self.projection)
 
     def forward(self, tokens: Int[Tensor, "n t"]) -> Float[Tensor, "n output_dim"]:
@@ -137,6 +148,8 @@ class VisionTower(nn.Module):
         readout: Readout = "mean",
         dropout: float = 0.0,
         mlp_ratio: float = 4.0,
+        position_std: float = 0.02,
+        attention_gain: float = 1.0,
     ) -> None:
         super().__init__()
         if image_size < patch_size or image_size % patch_size:
@@ -151,10 +164,12 @@ class VisionTower(nn.Module):
         self.patch = nn.Linear(3 * patch_size**2, width)
         self.positions = nn.Parameter(torch.empty((image_size // patch_size) ** 2, width))
         self.class_token = nn.Parameter(torch.empty(width)) if readout == "eos" else None
-        self.transformer = Transformer(width, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout)
+        self.transformer = Transformer(
+            width, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout, attention_gain=attention_gain
+        )
         self.projection = nn.Linear(width, output_dim, bias=False)
         init_linear(self.patch)
-        init_embedding(self.positions)
+        init_embedding(self.positions, std=position_std)
         if self.class_token is not None:
             init_embedding(self.class_token)
         init_linear(self.projection)

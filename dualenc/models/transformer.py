@@ -24,9 +24,9 @@ def init_linear(linear: nn.Linear, *, gain: float = 1.0) -> None:
         nn.init.zeros_(linear.bias)
 
 
-def init_embedding(weight: Tensor) -> None:
-    """Truncated normal of standard deviation 0.02, for token, position and class embeddings."""
-    nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04)
+def init_embedding(weight: Tensor, *, std: float = 0.02) -> None:
+    """Truncated normal, for token, position and class embeddings."""
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
 class Packing(NamedTuple):
@@ -91,7 +91,9 @@ def attend_in_one_product(
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)); dropout acts on the two branches' outputs."""
 
-    def __init__(self, width: int, *, heads: int, mlp_ratio: float, dropout: float, branch_gain: float) -> None:
+    def __init__(
+        self, width: int, *, heads: int, mlp_ratio: float, dropout: float, branch_gain: float, attention_gain: float
+    ) -> None:
         super().__init__()
         self.heads = heads
         hidden = round(mlp_ratio * width)
@@ -103,6 +105,8 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
         init_linear(self.qkv)
+        with torch.no_grad():
+            self.qkv.weight[: 2 * width] *= attention_gain
         init_linear(self.mlp_in)
         init_linear(self.attention_out, gain=branch_gain)
         init_linear(self.mlp_out, gain=branch_gain)
@@ -158,7 +162,8 @@ class Transformer(nn.Module):
 
     The branches' output layers start smaller by sqrt(2 * depth), so that the residual stream keeps its scale at any
     depth (Radford et al. 2019, section 2.3). With ``causal`` a position attends to itself and earlier ones only;
-    padding at the end is then out of sight and needs no mask.
+    padding at the end is then out of sight and needs no mask. Queries and keys start ``attention_gain`` times as large
+    as values, so that attention is sharp before anything is learned.
 
     Raises ValueError if ``width`` is not a multiple of ``heads``.
     """
@@ -171,6 +176,7 @@ class Transformer(nn.Module):
         heads: int,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
+        attention_gain: float = 1.0,
         causal: bool = False,
     ) -> None:
         super().__init__()
@@ -180,7 +186,14 @@ class Transformer(nn.Module):
         self.checkpointing = False
         branch_gain = (2 * depth) ** -0.5
         self.blocks = nn.ModuleList(
-            Block(width, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout, branch_gain=branch_gain)
+            Block(
+                width,
+                heads=heads,
+                mlp_ratio=mlp_ratio,
+                dropout=dropout,
+                branch_gain=branch_gain,
+                attention_gain=attention_gain,
+            )
             for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)

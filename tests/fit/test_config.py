@@ -8,7 +8,7 @@ from fit_commands import ROOT
 
 from dualenc import config as configuration
 from dualenc import configs
-from dualenc.config import LOSS_NAMES, Config, LossConfig, identity, used_losses
+from dualenc.config import LOSS_NAMES, STARTS, Config, LossConfig, identity, used_losses
 from dualenc.errors import InputError
 
 NOT_IDENTITY = {
@@ -54,7 +54,7 @@ IDENTITY = {
     *(
         f"model.{tower}.{name}"
         for tower in ("scene", "query")
-        for name in ("kind", "width", "depth", "heads", "mlp_ratio", "readout", "dropout")
+        for name in ("kind", "width", "depth", "heads", "mlp_ratio", "readout", "dropout", *STARTS)
     ),
     "model.query.rank",
     "model.query.variant",
@@ -149,6 +149,12 @@ def test_losses_that_are_not_used_do_not_change_the_hash() -> None:
     assert digest(shards("loss.svd.weight=1", "loss.svd.k=5")) != digest(shards("loss.svd.weight=1"))
 
 
+def test_only_an_unusual_start_of_a_transformer_is_part_of_the_identity() -> None:
+    assert not set(STARTS) & identity(shards(), "d")["model"]["scene"].keys()
+    assert identity(shards("model.scene.attention_gain=3"), "d")["model"]["scene"]["attention_gain"] == 3
+    assert digest(shards("model.query.position_std=0.4")) != digest(shards())
+
+
 def test_a_preset_stands_behind_the_file_and_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("loss: {preset: released-sparse-latents, clip_svd: {k: 4}}\ndata: {path: d}")
     config = configuration.load(tmp_path / "c.yaml", ["loss.clip_svd.beta=0.7"])
@@ -182,6 +188,7 @@ def test_a_preset_stands_behind_the_file_and_the_command_line(tmp_path: Path) ->
             ],
             "data.queries has no effect",
         ),
+        (["model.scene.kind=objects", "model.scene.position_std=0.4"], "model.scene.position_std has no effect"),
         (["loss.recognition.weight=1", "loss.recognition.negatives=all"], "loss.recognition.negatives=all shows"),
         (
             ["loss.infonce.weight=0", "loss.uniformity.weight=1", "data.edits=[]", "loss.targets=diagonal"],

@@ -182,6 +182,22 @@ def test_initialisation_is_seeded_and_scaled():
     assert math.isclose(block.mlp_out.weight.std() * (128 * 2 * 8) ** 0.5, spread, rel_tol=0.1)
 
 
+def first_attention(tower: TokenTower) -> torch.Tensor:
+    """Weights [h, n, t, t] of the first block."""
+    x, _ = tower.embed(torch.randint(2, 20, (64, 12), generator=torch.Generator().manual_seed(0)))
+    block = tower.transformer.blocks[0]
+    q, k, _ = block.qkv(block.attention_norm(x)).unflatten(2, (3, block.heads, -1)).permute(2, 3, 0, 1, 4)
+    return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
+
+
+@torch.no_grad()
+def test_large_positions_and_queries_start_as_sharp_maps_from_place_to_place():
+    usual, sharp = (first_attention(token_tower(**start)) for start in ({}, {"position_std": 0.4, "attention_gain": 3}))
+    assert usual.amax(-1).mean() < 0.35
+    assert sharp.amax(-1).mean() > 0.8
+    assert sharp.std(1).mean() < 0.1 * sharp.mean(1).std()  # whatever tokens stand there
+
+
 def test_dropout_acts_in_training_only():
     tower = token_tower(dropout=0.5)
     assert not torch.equal(tower(sentences()), tower(sentences()))
