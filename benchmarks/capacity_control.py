@@ -3,7 +3,7 @@
     python benchmarks/capacity_control.py [--quick] [--json PATH]
 
 8,192 scenes of two objects of 12 x 12 values; embeddings are a sum over objects of concept vectors and of a product of
-them, or a vector for each set of objects that nothing predicts (tests/analysis/planted.py, 32 dimensions). An MLP of
+them, or a vector for each set of objects that nothing predicts (planted.py beside this, 32 dimensions). An MLP of
 width 64 is fitted to scenes of a share of the objects, as by `capacity widths=[64] forest=false steps=1000`; the table
 is R^2 on scenes of the others. Where the first is not predicted, the study is too small to say that anything is not.
 """
@@ -12,17 +12,12 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy and torch
 
-import sys
-from pathlib import Path
-
 import numpy as np
 from common import options, report
+from planted import scenes_of
 
 from dualenc.analysis.capacity import capacity
 from dualenc.analysis.studies import CapacityOptions
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "analysis"))
-from planted import scenes_of
 
 
 def main() -> None:
