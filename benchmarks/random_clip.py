@@ -1,16 +1,24 @@
 """CLIP's text tower with random weights: how far its embeddings are additive depends on what "random" means.
 
-    python benchmarks/random_clip.py [--values N] [--texts N] [--seeds N] [--quick] [--json PATH]
+    python benchmarks/random_clip.py [--weights NAME ...] [--values N] [--texts N] [--seeds N] [--quick] [--json PATH]
 
-The published row "random-init CLIP" (arXiv 2605.31503) does not say how the weights were drawn, nor which words the
-20 attributes and 20 nouns are. Both matter. Weights: of CLIP's first release `transformers` exchanges two standard
-deviations, width^-1/2 and (2 layers width)^-1/2, so that it draws queries, keys and values of the attention 4.9 times
-smaller and its output 4.9 times larger; positions are twice as large (0.02 and 0.01), the other matrices alike.
-Words: all a single token, or one to three tokens each, by chance, so that what follows a word does not always stand
-at the same place. `torch` is what every module of the library does by itself: embeddings and positions of standard
-deviation 1, matrices uniform. For each of the six: `dualenc.analyze decomposition` on all ordered pairs of N x N
-values, or on texts drawn from them without repetition. Averages over few texts flatter what they reconstruct (`same`)
-and do the opposite to others (`held out`); over all pairs both come together.
+The published row "random-init CLIP" (arXiv 2605.31503) does not say how the weights were drawn. The released code does
+(oshapio/binding-concepts-complexity): the trained CLIP, whose `initialize_parameters` then draws matrices, embeddings
+and positions anew, and nothing else: LayerNorms and biases stay as trained. Rows:
+
+- `transformers`: as it draws a new CLIP. Of CLIP's first release it exchanges two standard deviations, width^-1/2 and
+  (2 layers width)^-1/2, so that it draws queries, keys and values of the attention 4.9 times smaller and its output 4.9
+  times larger; positions are twice as large (0.02 and 0.01), the other matrices alike.
+- `first release`: as CLIP's own code draws a new model, every LayerNorm with gain 1.
+- `gain 1.8`: the same, every LayerNorm with gain 1.8, so that attention scores are 3.2 times as large. It stands in for
+  trained LayerNorms; the gain is fitted to the published R^2.
+- `torch`: what every module of the library does by itself: embeddings and positions of standard deviation 1, matrices
+  uniform.
+- the folder of a CLIP checkpoint: as the released code draws. Not among the rows unless asked for.
+
+For each: `dualenc.analyze decomposition` on all ordered pairs of N x N values, or on texts drawn from them without
+repetition. Every word is one token. Averages over few texts flatter what they reconstruct (`same`) and do the opposite
+to others (`held out`); over all pairs both come together.
 """
 
 import argparse
@@ -18,7 +26,7 @@ import copy
 import os
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +40,12 @@ from tqdm import tqdm
 
 from dualenc.analysis.decomposition import decomposition
 from dualenc.analysis.embedded import EmbeddedScenes
-from dualenc.analysis.pretrained import Pretrained, random_clip
+from dualenc.analysis.pretrained import Pretrained, load_pretrained, random_clip
 from dualenc.analysis.studies import DecompositionOptions
 from dualenc.analysis.texts import draw_pairs, text_space, texts_of
 from dualenc.scenes import ConceptSpace
 
-LENGTHS = {"1": 1, "1 to 3": 3}
+GAIN = 1.8
 PUBLISHED = {"avg": 0.47, "avg+pos": 0.69}
 FIGURES = ("r2", "retrieval", "probe_concepts")
 BATCH = 200
@@ -66,13 +74,12 @@ def as_first_released(clip: Pretrained) -> None:
     clip.model.text_projection.weight.normal_(std=width**-0.5)
 
 
-def stretched(texts: Sequence[str], most: int, *, seed: int) -> list[str]:
-    """The texts with every value one to `most` words long, by chance: what a word of several tokens looks like."""
-    fixed = {"a", "and"}
-    names = sorted({word for text in texts for word in text.split()} - fixed)
-    lengths = np.random.default_rng(seed).integers(1, most + 1, len(names))
-    longer = {name: " ".join(name + "x" * i for i in range(k)) for name, k in zip(names, lengths.tolist())}
-    return [" ".join(longer.get(word, word) for word in text.split()) for text in texts]
+def as_fitted(clip: Pretrained) -> None:
+    """As first released, with LayerNorms of one gain."""
+    as_first_released(clip)
+    for module in clip.model.text_model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            torch.nn.init.constant_(module.weight, GAIN)
 
 
 @torch.no_grad()
@@ -83,7 +90,24 @@ def as_torch_draws(clip: Pretrained) -> None:
             module.reset_parameters()
 
 
-REDRAWN = {"first release": as_first_released, "torch": as_torch_draws}
+DRAWS: dict[str, Callable[[Pretrained], None]] = {
+    "transformers": lambda clip: None,
+    "first release": as_first_released,
+    f"gain {GAIN}": as_fitted,
+    "torch": as_torch_draws,
+}
+
+
+def drawn(weights: str, *, seed: int) -> Pretrained:
+    """A CLIP with weights as a name of DRAWS says; or that of a folder, matrices and embeddings drawn anew."""
+    if weights in DRAWS:
+        clip = random_clip("clip-vit-base-patch32", seed=seed)
+        DRAWS[weights](clip)
+    else:
+        clip = load_pretrained(Path(weights))
+        torch.manual_seed(seed)
+        as_first_released(clip)
+    return clip
 
 
 class Prefixes:
@@ -128,49 +152,32 @@ class Prefixes:
         return self.clip.model.text_projection(self.clip.model.text_model.final_layer_norm(self.states[:, -1]))
 
 
-def of_one_length(rows: Sequence[Sequence[int]], most: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Token sequences by length, at most so many at once: which they are, and they themselves, int64 [k, length]."""
-    for length in sorted(set(map(len, rows))):
-        which = [i for i, row in enumerate(rows) if len(row) == length]
-        for start in range(0, len(which), most):
-            part = which[start : start + most]
-            yield part, torch.tensor([rows[i] for i in part])
-
-
 @torch.no_grad()
-def embed_all(clip: Pretrained, space: ConceptSpace, most: int, *, seed: int) -> Tensor:
-    """[|O|^2, d]: the texts of all ordered pairs of objects, as `draw_pairs` lists them, beginnings computed once."""
+def embed_all(clip: Pretrained, space: ConceptSpace) -> Tensor:
+    """[|O|^2, d]: the texts of all ordered pairs of objects, as `draw_pairs` lists them, beginnings computed once.
 
-    def ids(text: str) -> list[int]:
-        return clip.tokens([text])[0, 1:-1].tolist()
-
-    begin, end = clip.tokens([""])[0].tolist()
-    said = stretched([value for values in space.values for value in values], most, seed=seed)
-    attributes, nouns = said[: space.sizes[0]], said[space.sizes[0] :]
-    beginnings = [[begin, *ids(f"a {attribute} {noun} and")] for attribute in attributes for noun in nouns]
-    middles = [ids(f"a {attribute}") for attribute in attributes]
-    endings = [[*ids(noun), end] for noun in nouns]
-    found = torch.empty(space.num_objects, *space.sizes, clip.model.config.projection_dim)
-    for rows, tokens in tqdm(list(of_one_length(beginnings, 4)), leave=False):
-        beginning = Prefixes(clip, tokens)
-        for columns, tokens in of_one_length(middles, len(middles)):
-            middle = beginning.continued(tokens)
-            for places, tokens in of_one_length(endings, len(endings)):
-                z = middle.continued(tokens).embeddings().view(len(rows), len(columns), len(places), -1)
-                found[np.ix_(rows, columns, places)] = z
-    return found.flatten(0, 2)
+    Every word is one token.
+    """
+    attributes, nouns = space.values
+    beginnings = clip.tokens([f"a {attribute} {noun} and" for attribute in attributes for noun in nouns])[:, :-1]
+    middles = clip.tokens([f"a {attribute}" for attribute in attributes])[:, 1:-1]
+    endings = clip.tokens(nouns)[:, 1:]
+    return torch.cat(
+        [
+            Prefixes(clip, tokens).continued(middles).continued(endings).embeddings()
+            for tokens in tqdm(beginnings.split(4), leave=False)
+        ]
+    )
 
 
-def measure(weights: str, most: int, *, values: int, num_texts: int | None, seed: int) -> dict[str, dict[str, Any]]:
-    """Figures by scenes and estimator, of one draw of weights, texts and lengths."""
+def measure(weights: str, *, values: int, num_texts: int | None, seed: int) -> dict[str, dict[str, Any]]:
+    """Figures by scenes and estimator, of one draw of weights and texts."""
     space = text_space(values, values)
-    clip = random_clip("clip-vit-base-patch32", seed=seed)
-    if weights in REDRAWN:
-        REDRAWN[weights](clip)
+    clip = drawn(weights, seed=seed)
     pairs = draw_pairs(space, num_texts or space.num_objects**2, seed=seed)
-    texts = stretched(texts_of(space, pairs), most, seed=seed)
+    texts = texts_of(space, pairs)
     if len(pairs) == space.num_objects**2:
-        z = embed_all(clip, space, most, seed=seed)
+        z = embed_all(clip, space)
         some = np.random.default_rng(seed).permutation(len(texts))[:16].tolist()
         torch.testing.assert_close(z[some], clip.texts([texts[i] for i in some]), rtol=1e-4, atol=1e-4)
     else:
@@ -184,17 +191,15 @@ def measure(weights: str, most: int, *, values: int, num_texts: int | None, seed
     }
 
 
-def measured(values: int, num_texts: int | None, seeds: int) -> Iterator[tuple[str, dict[str, list[float]]]]:
-    """(which weights and words, figures of all seeds by their names)."""
-    for weights in ("transformers", *REDRAWN):
-        for words, most in LENGTHS.items():
-            found: dict[str, list[float]] = {}
-            for seed in range(seeds):
-                print(f"{weights} weights, words of {words} tokens, seed {seed}", file=sys.stderr, flush=True)
-                for place, row in measure(weights, most, values=values, num_texts=num_texts, seed=seed).items():
-                    for figure in FIGURES:
-                        found.setdefault(f"{place}/{figure}", []).append(float(row[figure]))
-            yield f"{weights} | {words}", found
+def measured(weights: str, values: int, num_texts: int | None, seeds: int) -> dict[str, list[float]]:
+    """Figures of all seeds by their names."""
+    found: dict[str, list[float]] = {}
+    for seed in range(seeds):
+        print(f"{weights}, seed {seed}", file=sys.stderr, flush=True)
+        for place, row in measure(weights, values=values, num_texts=num_texts, seed=seed).items():
+            for figure in FIGURES:
+                found.setdefault(f"{place}/{figure}", []).append(float(row[figure]))
+    return found
 
 
 def cell(values: Sequence[float]) -> str:
@@ -205,22 +210,21 @@ def cell(values: Sequence[float]) -> str:
 def main() -> None:
     """Measures, prints the table, writes the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", nargs="+", default=list(DRAWS), metavar="NAME", help="rows; or folders of a CLIP")
     parser.add_argument("--values", type=int, default=8, help="attributes, and nouns; published: 20")
     parser.add_argument("--texts", type=int, help="of all ordered pairs; else all of them")
-    parser.add_argument("--seeds", type=int, default=3, help="of weights, texts and lengths together")
+    parser.add_argument("--seeds", type=int, default=3, help="of weights and texts together")
     parser.add_argument("--quick", action="store_true", help="4 x 4 values, one seed: shows that it runs")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file too")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     values, seeds = (4, 1) if chosen.quick else (chosen.values, chosen.seeds)
-    results = dict(measured(values, chosen.texts, seeds))
+    results = {name: measured(name, values, chosen.texts, seeds) for name in chosen.weights}
     said = f"{chosen.texts or values**4:,} texts of {values} x {values} values, {seeds} seeds"
     for figure in FIGURES:
         places = [f"{scenes}/{estimator}" for estimator in PUBLISHED for scenes in ("same", "held out")]
-        lines = [
-            [*name.split(" | "), *(cell(found[f"{p}/{figure}"]) for p in places)] for name, found in results.items()
-        ]
-        table(f"{figure}, {said}", ["weights", "tokens a word", *places], lines)
+        lines = [[name, *(cell(found[f"{p}/{figure}"]) for p in places)] for name, found in results.items()]
+        table(f"{figure}, {said}", ["weights", *places], lines)
     write(
         {f"{name}/{key}": statistics.mean(v) for name, found in results.items() for key, v in found.items()},
         chosen.json,
