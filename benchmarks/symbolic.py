@@ -83,9 +83,7 @@ class Ours:
     def prepare(self) -> dict[str, Tensor]:
         """The arrays of the next batch as tensors."""
         batch = self.source.train_batch(next(self.position), batch_size=self.config.trainer.batch_size, rank=0, world=1)
-        return batch._replace(
-            **{k: torch.from_numpy(v) for k, v in batch._asdict().items() if isinstance(v, np.ndarray)}
-        )
+        return batch._make(torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in batch)
 
     def step(self) -> None:
         """As `dualenc.module` does it."""

@@ -6,13 +6,12 @@ all objects, held-out ones included (`negatives: all`), which leaks the split; o
 """
 
 import math
-import zlib
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from dualenc.scenes import ObjectSplit, Scenes, swapped_objects, uniform
+from dualenc.scenes import ObjectSplit, Scenes, philox, swapped_objects, uniform
 from dualenc.scenes.concepts import LISTED
 
 _PURPOSE = "recognition"
@@ -44,8 +43,7 @@ def draw_pools(scenes: Scenes, split: ObjectSplit, settings: PoolSettings, *, se
     there are not so many), and up to `num_swaps` of each scene that differ from one of its objects by a value of
     another one. The last may be objects of other scenes, and are then true of those.
     """
-    key = np.array([seed, zlib.crc32(f"train/{_PURPOSE}".encode())], dtype=np.uint64)
-    rng = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, position]))
+    rng = np.random.Generator(philox(seed, "train", _PURPOSE, [0, 0, 0, position]))
     concepts = _values(scenes, settings.num_concepts, rng)
     train_only = settings.negatives == "train"
     shown = _distinct(scenes.objects)
@@ -58,10 +56,11 @@ def draw_pools(scenes: Scenes, split: ObjectSplit, settings: PoolSettings, *, se
 
 def _distinct(ids: np.ndarray) -> np.ndarray:
     """The different ones among ids, int64 [...], in order, without -1; numpy's own takes three times as long."""
-    ids = np.sort(ids, axis=None)
-    new = np.ones(len(ids), dtype=bool)
-    new[1:] = ids[1:] != ids[:-1]
-    new[: np.searchsorted(ids, 0)] = False
+    ids = ids.flatten()
+    ids.sort()
+    new = np.empty(len(ids), dtype=bool)
+    new[:1] = ids[:1] >= 0
+    np.not_equal(ids[1:], ids[:-1], out=new[1:])
     return ids[new]
 
 
@@ -71,17 +70,17 @@ def _values(scenes: Scenes, most: int, rng: np.random.Generator) -> np.ndarray:
         return np.arange(space.num_values)
     is_shown = np.zeros(space.num_values + 1, dtype=bool)
     is_shown[scenes.pooled] = True
-    shown = np.flatnonzero(is_shown[:-1])  # the last place, which is also place -1, is that of no object
+    (shown,) = is_shown[:-1].nonzero()  # the last place, which is also place -1, is that of no object
     return np.sort(rng.permutation(shown)[:most])
 
 
 def _others(split: ObjectSplit, shown: np.ndarray, num: int, train_only: bool, rng: np.random.Generator) -> np.ndarray:
     """int64 [<= num]: different objects, uniform, of the train objects or of all, but none of those shown (sorted)."""
-    taken = np.searchsorted(split.train, shown) if train_only else shown
+    taken = split.train_places(shown) if train_only else shown
     number = (len(split.train) if train_only else split.space.num_objects) - len(taken)
     ranks = rng.choice(number, min(num, number), replace=False)
     # The free place of rank r is one further on for each taken place before it.
-    places = ranks + np.searchsorted(taken - np.arange(len(taken)), ranks, side="right")
+    places = ranks + (taken - np.arange(len(taken))).searchsorted(ranks, side="right")
     return split.train[places] if train_only else places
 
 
@@ -97,21 +96,23 @@ def shows_values(pooled: np.ndarray, scenes: Scenes) -> np.ndarray:
 
 def _shows(asked: np.ndarray, there: np.ndarray, number: int) -> np.ndarray:
     """bool [n, c]: a look-up of what is there, int [n, ...] below `number`, and no comparison of every pair."""
-    columns = _columns(asked, there.reshape(len(there), math.prod(there.shape[1:])), number)
-    shown = np.zeros((len(there), len(asked)), dtype=bool)
-    places = columns + np.arange(len(there))[:, None] * len(asked)
-    shown.ravel()[places[columns >= 0]] = True
-    return shown
+    there = there.reshape(len(there), math.prod(there.shape[1:]))
+    size = len(there) * len(asked)
+    places = _columns(asked, there, number, nowhere=size) + np.arange(len(there))[:, None] * len(asked)
+    shown = np.zeros(size + 1, dtype=bool)
+    shown[np.minimum(places, size).ravel()] = True  # the place after the last is for what nobody asked
+    return shown[:-1].reshape(len(there), len(asked))
 
 
-def _columns(asked: np.ndarray, there: np.ndarray, number: int) -> np.ndarray:
-    """int [n, k]: in which place of those asked, [c], each id stands that is there, [n, k]; -1 for nowhere."""
+def _columns(asked: np.ndarray, there: np.ndarray, number: int, *, nowhere: int) -> np.ndarray:
+    """int [n, k]: in which place of those asked, [c], each id stands that is there, [n, k], or `nowhere`."""
     if number <= LISTED:
-        column = np.full(number + 1, -1, dtype=np.int32)
+        column = np.empty(number + 1, dtype=np.int64)
+        column[there if there.size < number else slice(None)] = nowhere  # all that is read below
         column[asked] = np.arange(len(asked))
-        column[-1] = -1  # the place of no object
+        column[-1] = nowhere  # the place of no object
         return column.take(there)
     order = np.argsort(asked, kind="stable")
     known = asked[order]
     place = np.minimum(np.searchsorted(known, there), len(known) - 1)
-    return np.where((known[place] == there) & (there >= 0), order[place], -1)
+    return np.where((known[place] == there) & (there >= 0), order[place], nowhere)

@@ -70,7 +70,7 @@ class SymbolicQueries:
 
     def objects(self, ids: np.ndarray) -> np.ndarray:
         """int64 [n, C + 3]."""
-        return SymbolicScenes.tokens(Scenes.of(self.space, np.asarray(ids)[:, None]))
+        return SymbolicScenes.full(self.space.pooled_of(np.asarray(ids)[:, None]))
 
     def concepts(self) -> np.ndarray:
         """int64 [num_values, 2]."""
@@ -101,17 +101,28 @@ class SymbolicScenes:
     @classmethod
     def tokens(cls, scenes: Scenes) -> np.ndarray:
         """int64 [n, (C + 2) * m + 1] for scenes of at most m objects."""
-        n, m = scenes.objects.shape
-        length = cls.object_length(scenes.space)
-        flat = np.empty((n, m * length + 1), dtype=np.int64)
-        tokens = flat[:, :-1].reshape(n, m, length)  # a view
-        tokens[..., 0], tokens[..., -1] = cls.SOO, cls.EOO
-        for k in range(scenes.space.num_concepts):
-            np.add(scenes.pooled[..., k], cls.FIRST_VALUE, out=tokens[..., 1 + k])
-        tokens[scenes.objects < 0] = cls.PAD
-        flat[:, -1] = cls.PAD
-        flat[np.arange(n), scenes.counts * length] = cls.EOS
-        return flat
+        tokens = cls.full(scenes.pooled)
+        absent = scenes.objects < 0
+        if absent[:, -1].any():
+            n, m, length = *absent.shape, cls.object_length(scenes.space)
+            tokens[:, :-1].reshape(n, m, length)[absent] = cls.PAD  # through a view
+            tokens[:, -1] = cls.PAD
+            tokens[np.arange(n), scenes.counts * length] = cls.EOS
+        return tokens
+
+    @classmethod
+    def full(cls, pooled: np.ndarray) -> np.ndarray:
+        """int64 [n, (C + 2) * m + 1] for n times m objects of values int64 [n, m, C] in pooled order."""
+        n, m, num_concepts = pooled.shape
+        tokens = np.empty((n, m * (num_concepts + 2) + 1), dtype=np.int64)
+        columns = iter(tokens.T)  # numpy is quick where rows are long
+        for values in pooled.transpose(1, 2, 0):
+            next(columns)[:] = cls.SOO
+            for value in values:
+                np.add(value, cls.FIRST_VALUE, out=next(columns))
+            next(columns)[:] = cls.EOO
+        next(columns)[:] = cls.EOS
+        return tokens
 
 
 def pad_to_common_length(arrays: list[np.ndarray]) -> np.ndarray:

@@ -43,6 +43,7 @@ from dualenc.scenes.paraphrases import Paraphrase as Paraphrase
 from dualenc.scenes.paraphrases import draw_paraphrases as draw_paraphrases
 from dualenc.scenes.paraphrases import other_orders as other_orders
 from dualenc.scenes.random import SPLITS as SPLITS
+from dualenc.scenes.random import philox as philox
 from dualenc.scenes.random import uniform as uniform
 from dualenc.scenes.random import uniform_at as uniform_at
 from dualenc.scenes.relations import RELATIONS as RELATIONS

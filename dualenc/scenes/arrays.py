@@ -60,5 +60,5 @@ class Scenes:
 
     @cached_property
     def pooled(self) -> np.ndarray:
-        """int32 [n, m, C], the numbers of the objects' values among those of all concepts; -1 where there is none."""
+        """int64 [n, m, C], the numbers of the objects' values among those of all concepts; -1 where there is none."""
         return self.space.pooled_of(self.objects)

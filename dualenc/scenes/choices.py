@@ -12,28 +12,28 @@ def distinct(draws: np.ndarray, bound: np.ndarray | int) -> np.ndarray:
 
     Pick j is uniform over the bound - j numbers not yet taken: its rank among them is drawn, then shifted past the
     taken ones in ascending order."""
-    n, m = draws.shape
-    picks = np.empty((n, m), dtype=np.int64)
-    for j in range(m):
-        pick = integers(draws[:, j], np.maximum(bound - j, 1))
-        for taken in (np.sort(picks[:, :j], axis=1) if j > 1 else picks[:, :j]).T:
+    picks = np.empty(draws.shape[::-1], dtype=np.int64)  # [m, n]: long rows
+    for j, pick in enumerate(picks):
+        pick[:] = integers(draws[:, j], np.maximum(bound - j, 1))
+        for taken in np.sort(picks[:j], axis=0) if j > 1 else picks[:j]:
             pick += pick >= taken
-        picks[:, j] = pick
-    return picks
+    return picks.T
 
 
 def pick(legal: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions int64 [n, num] of `num` different True entries of each row of legal [n, c], uniform; and whether
     there are that many, bool [n, num]."""
-    rank = np.cumsum(np.ascontiguousarray(legal.T), axis=0)  # [c, n]: long rows are summed much faster than short ones
-    number = rank[-1]
-    wanted = distinct(draws, number)
+    n, c = legal.shape
+    (places,) = np.ascontiguousarray(legal).ravel().nonzero()  # row by row
+    number = np.ascontiguousarray(legal.T).sum(axis=0)  # long rows are summed much faster than short ones
     exists = np.arange(draws.shape[1]) < number[:, None]
-    position = np.empty(draws.shape, dtype=np.int64)
-    for column, nth in enumerate(wanted.T):
-        position[:, column] = np.count_nonzero(rank <= nth, axis=0)
-    position[~exists] = 0
-    return position, exists
+    if not len(places):
+        return np.zeros(draws.shape, dtype=np.int64), exists
+    nth = distinct(draws, number)
+    nth += (number.cumsum() - number)[:, None]
+    position = places.take(nth, mode="clip")
+    position -= np.arange(0, n * c, c)[:, None]
+    return np.where(exists, position, 0), exists
 
 
 def absent_objects(

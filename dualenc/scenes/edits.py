@@ -6,7 +6,7 @@ the scene, and, where the split is `train`, is a train object (law 4).
 """
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
@@ -74,19 +74,24 @@ def swapped_objects(
     draws: float64 [n, num], uniform. A swap edit names both objects that an exchange makes; here each stands alone, so
     that only this one must be new to the scene and, with `train_only`, a train object."""
     n, m = scenes.objects.shape
-    i, j = (~np.eye(m, dtype=bool)).nonzero()
-    if not len(i):
+    if m == 1:
         return np.zeros(draws.shape, dtype=np.int64), np.zeros(draws.shape, dtype=bool)
-    objects = np.ascontiguousarray(scenes.objects.T)  # [m, n], and below [pairs, C, n]: long rows
-    values = np.ascontiguousarray(scenes.pooled.transpose(1, 2, 0))  # differences are the same as of the values
-    change = (values[j] - values[i]) * split.space.strides[:, None]
-    change *= ((objects[i] >= 0) & (objects[j] >= 0))[:, None]  # else 0, which makes an object that stands there
-    made = (objects[i][:, None] + change).reshape(len(i) * split.space.num_concepts, n).T
-    legal = is_absent(made, scenes)
+    # Arrays [.., n], since numpy is quick where rows are long; the differences of pooled numbers are those of values.
+    objects = np.ascontiguousarray(scenes.objects.T)
+    parts = np.multiply(scenes.pooled.transpose(1, 2, 0), split.space.strides[:, None], order="C")
+    made = np.empty((m * (m - 1), *parts.shape[1:]), dtype=np.int64)
+    some_fewer = (objects[-1] < 0).any()
+    for place, (i, j) in zip(made, permutations(range(m), 2)):
+        np.subtract(parts[j], parts[i], out=place)
+        if some_fewer:  # no change makes an object that stands there
+            place *= (objects[i] >= 0) & (objects[j] >= 0)
+        place += objects[i]
+    made = made.reshape(-1, n)
+    legal = is_absent(made.T, scenes).T
     if train_only:
         legal &= split.status(made) == TRAIN
-    position, exists = pick(legal, draws)
-    return np.take_along_axis(made, position, axis=1), exists
+    position, exists = pick(legal.T, draws)
+    return made.ravel().take(position * n + np.arange(n)[:, None]), exists
 
 
 _Candidates = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -180,22 +180,28 @@ class SceneSampler:
         m = self.max_objects
         draws = uniform(self.seed, name, "objects", start, stop, 2 * m + 2)
         collides = self.partners(start, stop) if name == "train" else np.zeros(stop - start, dtype=bool)
-        paired, single = self._count_probabilities(self.collision_rate if name == "train" else 0.0)
-        counts = self._counts(draws[:, 0], single)
-        if collides.any():
-            counts = np.where(collides, self._counts(draws[:, 0], paired), counts)
-        allowed = self._allowed(name)
-        picks = draws[:, 1 : m + 1]
-        objects = allowed[integers(picks, len(allowed))] if self.duplicates else allowed[distinct(picks, len(allowed))]
-        if collides.any():
+        swaps = bool(self.collision_rate) and collides.any()
+        counts = self._drawn_counts(name, draws[:, 0], collides if swaps else None)
+        allowed, picks = self._allowed(name), draws[:, 1 : m + 1]
+        objects = allowed.take(integers(picks, len(allowed)) if self.duplicates else distinct(picks, len(allowed)))
+        if swaps:
             first = np.flatnonzero(collides[::2]) * 2
             self._place_partners(objects, counts, draws, first)
             keys = uniform(self.seed, name, "order", start, stop, m)[first]
             order = np.argsort(np.where(np.arange(m) < counts[first, None], keys, 2.0), axis=1)
             for rows in (first, first + 1):  # the same order in both, the exchanged objects in any places
                 objects[rows] = np.take_along_axis(objects[rows], order, axis=1)
-        objects[np.arange(m) >= counts[:, None]] = -1
+        if len(self.counts) > 1:
+            objects[np.arange(m) >= counts[:, None]] = -1
         return objects
+
+    def _drawn_counts(self, name: str, draws: np.ndarray, collides: np.ndarray | None) -> np.ndarray:
+        """int64 [n]: the numbers of objects from draws [n]; collides: which scenes are of a swap pair, None: none."""
+        if len(self.counts) == 1:
+            return np.full(len(draws), self.max_objects)
+        paired, single = self._count_probabilities(self.collision_rate if name == "train" else 0.0)
+        counts = self._counts(draws, single)
+        return counts if collides is None else np.where(collides, self._counts(draws, paired), counts)
 
     def _place_partners(self, objects: np.ndarray, counts: np.ndarray, draws: np.ndarray, first: np.ndarray) -> None:
         """Makes rows `first` swappable scenes, and the rows after them their partners; in place."""

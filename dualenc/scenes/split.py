@@ -9,7 +9,7 @@ from typing import Required, TypedDict, Unpack
 import numpy as np
 
 from dualenc.errors import InputError
-from dualenc.scenes.concepts import ConceptSpace
+from dualenc.scenes.concepts import LISTED, ConceptSpace
 from dualenc.scenes.forms import ANY, negated
 from dualenc.scenes.limits import MAX_OBJECTS_OF_SPLIT, check_scene_size
 
@@ -143,6 +143,17 @@ class ObjectSplit:
     def status(self, ids: np.ndarray) -> np.ndarray:
         """int8 [...]: TRAIN, VAL_OOD or OOD for each object id of an array [...]."""
         return self.statuses[ids]
+
+    def train_places(self, ids: np.ndarray) -> np.ndarray:
+        """int [...]: where train objects [...] stand in `train`."""
+        if self.space.num_objects > LISTED:
+            return np.searchsorted(self.train, ids)
+        return self._train_places.take(ids)
+
+    @cached_property
+    def _train_places(self) -> np.ndarray:
+        """int32 [|O|]: how many train objects come before every object."""
+        return np.cumsum(self.statuses == TRAIN, dtype=np.int32) - (self.statuses == TRAIN)
 
 
 def _least_held_out(space: ConceptSpace, val_fraction: float, max_objects: int) -> tuple[int, int]:

@@ -184,7 +184,7 @@ def test_where_recognition_is_alone_a_batch_holds_nothing_else(dataset: Dataset)
             assert (batch["crc32"], batch["collisions"]) == (expected["crc32"], expected["collisions"])
 
 
-@pytest.mark.parametrize("num_values", [6, 60])
+@pytest.mark.parametrize("num_values", [3, 6, 60])  # fewer objects than there are in the scenes, more, and no table
 def test_what_scenes_show_is_found_in_spaces_with_and_without_tables(num_values: int) -> None:
     space = ConceptSpace.symbolic(num_concepts=3, num_values=num_values)
     assert (space.num_objects > LISTED) == (num_values == 60)

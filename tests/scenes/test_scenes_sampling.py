@@ -1,6 +1,7 @@
 """Scenes: a pure function of (seed, split, number), with the distribution that was asked for."""
 
 import re
+import zlib
 from itertools import combinations, product
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from dualenc.errors import InputError
 from dualenc.scenes import OOD, SPLITS, TRAIN, VAL_OOD, ConceptSpace, ObjectSplit, Scenes, SceneSampler, uniform
-from dualenc.scenes.choices import distinct
+from dualenc.scenes.choices import distinct, pick
+from dualenc.scenes.random import philox
 
 SPACE = ConceptSpace.symbolic(num_concepts=2, num_values=8)
 SPLIT = ObjectSplit.uniform(SPACE, coverage=0.7, seed=0, val_fraction=0.1, max_objects=4)
@@ -110,6 +112,26 @@ def test_distinct_draws_are_distinct_and_uniform_where_bounds_differ() -> None:
         found, number = np.unique(picks[bound == limit], axis=0, return_counts=True)
         assert len(found) == tuples
         assert_uniform(number)
+
+
+def test_a_generator_is_that_of_its_key() -> None:
+    for seed, counter in ((0, 5), (2**63 + 1, [0, 0, 0, 7])):
+        key = np.array([seed, zlib.crc32(b"train/objects")], dtype=np.uint64)
+        expected = np.random.Philox(key=key, counter=counter).random_raw(9)
+        for _ in range(2):  # the second one from the key that the first has left
+            assert np.array_equal(philox(seed, "train", "objects", counter).random_raw(9), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5])
+def test_picks_are_the_drawn_ones_among_the_legal(share: float) -> None:
+    legal = np.random.default_rng(0).random((200, 7)) < share
+    draws = uniform(0, "train", "pick", 0, 200, 2)
+    for layout in (legal, np.asfortranarray(legal)):
+        position, exists = pick(layout, draws)
+        number = legal.sum(axis=1)
+        assert np.array_equal(exists, np.arange(2) < number[:, None])
+        for row, nth, at, there in zip(legal, distinct(draws, number), position, exists):
+            assert at.tolist() == [np.flatnonzero(row)[k] if ok else 0 for k, ok in zip(nth, there)]
 
 
 def test_places_keep_their_distance_and_margin() -> None:

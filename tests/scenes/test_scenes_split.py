@@ -8,6 +8,7 @@ import pytest
 
 from dualenc.errors import InputError
 from dualenc.scenes import ANY, OOD, TRAIN, VAL_OOD, ConceptSpace, ObjectSplit, negated
+from dualenc.scenes.concepts import LISTED
 
 
 def table(split: ObjectSplit) -> np.ndarray:
@@ -226,6 +227,15 @@ def test_more_objects_than_a_split_can_list_are_refused_at_once() -> None:
         ObjectSplit.uniform(space, coverage=0.5)
     with pytest.raises(InputError, match=r"^objects: 13 objects in a scene"):
         ObjectSplit.uniform(space_of(8, 8), coverage=0.9, max_objects=13)
+
+
+@pytest.mark.parametrize("num_values", [9, 51])
+def test_train_objects_know_their_places_with_and_without_a_table(num_values: int) -> None:
+    space = ConceptSpace.symbolic(num_concepts=3, num_values=num_values)
+    assert (space.num_objects > LISTED) == (num_values == 51)
+    split = ObjectSplit.uniform(space, coverage=0.3)
+    places = np.random.default_rng(0).integers(0, len(split.train), (20, 3))
+    assert np.array_equal(split.train_places(split.train[places]), places)
 
 
 def test_descriptions_that_only_held_out_objects_fit_are_known() -> None:
