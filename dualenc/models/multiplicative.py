@@ -43,7 +43,8 @@ class MultiplicativeTower(nn.Module):
     of an object that training never showed is made of parts that it did show. A query of one value has the additive
     term alone. The order of the objects plays no part.
 
-    Products of rank V and more express any function of two concepts of V values; fewer are a narrower bias.
+    One dimension of any function of two concepts of V values takes V products; dimensions share them, so that an
+    arbitrary embedding may take as many as there are objects. Fewer are a narrower bias.
     """
 
     def __init__(
