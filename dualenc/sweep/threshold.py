@@ -136,14 +136,20 @@ class Threshold:
             curve.interrupted = True
 
 
+_FEWEST_STEPS = 12
+
+
 def _settings(block: Any) -> ThresholdConfig:
     settings = configs.load(_Block, None, [], defaults={"threshold": dict(block)}).threshold
     if settings.metric not in METRICS:
         raise InputError(f"threshold.metric: {settings.metric!r} is unknown; use one of {', '.join(METRICS)}")
     if settings.key not in configs.leaf_keys(Config):
         raise InputError(f"threshold.key: {settings.key!r} is no key of the config; use e.g. data.coverage")
-    if settings.high - settings.low < 4 * settings.step:
-        raise InputError("threshold.high: fewer than four steps above threshold.low; widen the range or lower the step")
+    if settings.high - settings.low < (_FEWEST_STEPS - 1e-6) * settings.step:
+        raise InputError(
+            f"threshold.high: fewer than {_FEWEST_STEPS} steps above threshold.low, where half of a grid's runs find no "
+            "crossing; widen the range, lower threshold.step, or run the grid"
+        )
     return settings
 
 

@@ -296,7 +296,8 @@ def test_the_command_trains_nothing_where_all_is_known(plan_of, capsys: pytest.C
         ("threshold: {level: 1.0}", "threshold.level: 1.0 is out of range"),
         ("threshold: {metric: ood/nothing}", "threshold.metric: 'ood/nothing' is unknown"),
         ("threshold: {key: data.coverag}", "threshold.key: 'data.coverag' is no key"),
-        ("threshold: {low: 0.8, high: 0.85}", "threshold.high: fewer than four steps"),
+        ("threshold: {low: 0.8, high: 0.85}", "threshold.high: fewer than 12 steps"),
+        ("threshold: {low: 0.2, high: 0.8, step: 0.06}", "threshold.high: fewer than 12 steps"),
     ],
 )
 def test_a_wrong_block_is_refused_in_one_line(plan_of, block: str, message: str) -> None:
