@@ -1,5 +1,6 @@
 """What tests of every room share, and in which order several processes take them."""
 
+import gc
 import os
 import signal
 import sys
@@ -10,6 +11,9 @@ from xdist.scheduler import LoadFileScheduling
 
 # Threads of tests side by side wait for each other; before numpy is imported, and for all that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Until all tests are collected nothing is garbage, and looking for it takes a fifth of the time.
+gc.disable()
 
 # A shell ignores SIGINT for what it starts in the background, and children would inherit that; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,6 +41,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits comes first, then the rooms that stay together, then the rest as collected."""
     first = [*WAITING, *TOGETHER]
     items.sort(key=lambda item: next((i for i, part in enumerate(first) if part in item.nodeid), len(first)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """From here on garbage is collected, and looked for only among what tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
