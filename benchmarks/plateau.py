@@ -56,10 +56,12 @@ Prepare = Callable[[DualEncoder], None]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what differs from the base in the config, and in the fresh model."""
+    """One line of the table: what differs from the base in the config, and in the fresh model; before: in the config
+    too, for the first quarter of the budget only."""
 
     overrides: Sequence[str] = ()
     prepare: Prepare | None = None
+    before: Sequence[str] = ()
 
 
 def embeddings_times(factor: float) -> Prepare:
@@ -119,6 +121,7 @@ INFONCE = [
     "data.queries={captions: 0, objects: 0.6, concepts: 0.4}",
 ]
 
+OBJECTS_ONLY = [*INFONCE[:2], "data.queries={captions: 0, objects: 1, concepts: 0}"]
 MANY_HEADS = ["model.scene.width=64", "model.query.width=64", "model.scene.heads=16"]
 SHARP = [*MANY_HEADS, "model.scene.position_std=0.1", "model.scene.attention_gain=3"]
 
@@ -161,7 +164,8 @@ ROWS: dict[str, Row] = {
     "collisions 0.9": Row(["data.symbolic.collision_rate=0.9"]),
     "infonce": Row(INFONCE),
     "infonce, swaps": Row([*INFONCE, "data.edits=[swap]"]),
-    "infonce, object queries only": Row([*INFONCE[:2], "data.queries={captions: 0, objects: 1, concepts: 0}"]),
+    "infonce, object queries only": Row(OBJECTS_ONLY),
+    "object queries only at first": Row(before=OBJECTS_ONLY),
 }
 
 
@@ -170,8 +174,8 @@ class Study:
 
     def __init__(self, config: Config, prepare: Prepare | None) -> None:
         set_up_torch(config)
-        self.config, self.masked = config, prepare is within_objects
-        self.source: Source = build_source(config, symbolic_sampler(config.data))
+        self.masked = prepare is within_objects
+        self.turn_to(config)
         torch.manual_seed(config.run.seed)
         self.model = build_model(model_spec(config, self.source))
         if prepare:
@@ -187,6 +191,11 @@ class Study:
         )
         self.optimizer = self.module.configure_optimizers()
         self.samples = 0
+
+    def turn_to(self, config: Config) -> None:
+        """Goes on with the objective and the queries of another config."""
+        self.config = config
+        self.source: Source = build_source(config, symbolic_sampler(config.data))
 
     def step(self) -> None:
         """As `dualenc.module` does it."""
@@ -270,18 +279,21 @@ def explained(features: np.ndarray, embeddings: Tensor) -> float:
     return float((fitted**2).sum() / (y**2).sum())
 
 
-def config_of(row: Row, seed: int) -> Config:
-    """The base with what the row changes; the seed is that of split, scenes, initialisation and order."""
-    return configuration.load(None, [*BASE, *row.overrides, f"run.seed={seed}", f"data.seed={seed}"])
+def config_of(overrides: Sequence[str], seed: int) -> Config:
+    """The base with what a row changes; the seed is that of split, scenes, initialisation and order."""
+    return configuration.load(None, [*BASE, *overrides, f"run.seed={seed}", f"data.seed={seed}"])
 
 
-def run(config: Config, prepare: Prepare | None, samples: int) -> dict[str, Any]:
+def run(row: Row, seed: int, samples: int) -> dict[str, Any]:
     """Trains until the run escapes, or for so many samples."""
-    study = Study(config, prepare)
+    config = config_of(row.overrides, seed)
+    study = Study(config_of(row.before, seed) if row.before else config, row.prepare)
     share = study.conjunctive()
     start, history = time.process_time(), []
     escape = passes = None
     while study.samples < samples and escape is None:
+        if row.before and study.samples >= samples // 4 and study.config is not config:
+            study.turn_to(config)
         study.step()
         if study.samples % EVERY < study.config.trainer.batch_size:
             val = study.recognised("val")
@@ -321,12 +333,12 @@ def main() -> None:
     results = []
     for name in chosen.rows:
         for seed in range(chosen.seeds):
-            config = config_of(ROWS[name], seed)
+            config = config_of(ROWS[name].overrides, seed)
             digest = configs.short_hash(configuration.identity(config, "symbolic"))
             key = {"row": name, "seed": seed, "budget": chosen.samples, "config": digest}
             result = next((old for old in found if key.items() <= old.items()), None)
             if result is None:
-                result = {**key, **run(config, ROWS[name].prepare, chosen.samples)}
+                result = {**key, **run(ROWS[name], seed, chosen.samples)}
                 with done.open("a") as file:
                     file.write(json.dumps(result) + "\n")
             results.append(result)
