@@ -99,8 +99,9 @@ def _notes(scenes: EmbeddedScenes, rows: FitRows, options: MultiplicativeOptions
         f"objects which the fit had not seen, then fitted to both; held-out R^2 on {len(rows.heldout):,} scenes of the "
         "other objects.",
         f"Products of rank {scenes.space.num_objects:,} (the number of objects) fit any function of an object, and of "
-        f"rank {largest} (the largest concept) any function of two concepts that has one dimension: the nearer to that, "
-        f"the less a high training R^2 says; the held-out R^2 does. Best of {options.restarts} from different starts.",
+        f"rank {largest} (the largest concept) any function of two concepts that has one dimension: the nearer to "
+        f"that, the less a high training R^2 says; the held-out R^2 does. Best of {options.restarts} from different "
+        "starts.",
     ]
 
 

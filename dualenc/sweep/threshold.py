@@ -147,8 +147,8 @@ def _settings(block: Any) -> ThresholdConfig:
         raise InputError(f"threshold.key: {settings.key!r} is no key of the config; use e.g. data.coverage")
     if settings.high - settings.low < (_FEWEST_STEPS - 1e-6) * settings.step:
         raise InputError(
-            f"threshold.high: fewer than {_FEWEST_STEPS} steps above threshold.low, where half of a grid's runs find no "
-            "crossing; widen the range, lower threshold.step, or run the grid"
+            f"threshold.high: fewer than {_FEWEST_STEPS} steps above threshold.low, where half of a grid's runs find "
+            "no crossing; widen the range, lower threshold.step, or run the grid"
         )
     return settings
 
