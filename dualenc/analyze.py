@@ -126,4 +126,4 @@ def origin(options: StudyOptions) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(main, continues=False)
