@@ -119,7 +119,7 @@ def pretrained_states(
 ) -> tuple[Float[Tensor, "n layers t width"], np.ndarray]:
     """States of a pretrained model on pictures [n, h, w, 3] or texts, and how many positions are not padding."""
     if isinstance(inputs, np.ndarray):
-        pixels = torch.from_numpy(np.stack([model.prepare(picture) for picture in inputs])).to(model.device)
+        pixels = model.pixels(inputs)
         trunk = model.model if model.kind == "dinov2" else model.model.vision_model
         hidden = trunk(pixel_values=pixels, output_hidden_states=True).hidden_states
         return torch.stack(hidden, dim=1), np.full(len(inputs), hidden[0].shape[1])
