@@ -80,7 +80,7 @@ def check_target(target: str, options: StudyOptions) -> Path:
     if target.startswith(PRETRAINED):
         name = target.removeprefix(PRETRAINED)
         if not target.startswith(RANDOM_WEIGHTS):
-            check_checkpoint(Path(name))
+            check_checkpoint(Path(name), pictures=options.scenes == "data")
         elif target.removeprefix(RANDOM_WEIGHTS) not in RANDOM:
             raise InputError(f"TARGET: {target} is unknown; use hf:random: with one of {', '.join(RANDOM)}")
         if options.scenes == "data" and options.data.path is None:
@@ -126,4 +126,4 @@ def origin(options: StudyOptions) -> Mapping[str, Any]:
 
 
 if __name__ == "__main__":
-    run_cli(main)
+    run_cli(main, continues=False)

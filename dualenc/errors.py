@@ -36,19 +36,21 @@ def check_output(path: Path, *, key: str) -> None:
         raise InputError(f"{key}: {path.parent} is no folder that can be written to; choose another place")
 
 
-def run_cli(main: Callable[[list[str]], int | None]) -> None:
+def run_cli(main: Callable[[list[str]], int | None], *, continues: bool = True) -> None:
     """Runs `main(argv)` and leaves the process with the exit code the README promises.
 
     `InputError` and `OSError` (disk full, no permission, no such file) become one line on stderr and exit 2,
-    `ProcessLost` one line and exit 75, an interrupt exit 130. Where the reader of our output leaves first, as `head`
-    does, nothing is said. All else is a defect of ours and keeps its traceback.
+    `ProcessLost` one line and exit 75, an interrupt exit 130; continues: whether the same command then goes on where it
+    was. Where the reader of our output leaves first, as `head` does, nothing is said. All else is a
+    defect of ours and keeps its traceback.
     """
     said, code = None, EXIT_OK
     try:
         code = main(sys.argv[1:]) or EXIT_OK
         sys.stdout.flush()
     except KeyboardInterrupt as error:
-        said, code = "interrupted; the same command continues", exit_code(error)
+        said = f"interrupted; the same command {'continues' if continues else 'starts again'}"
+        code = exit_code(error)
     except (InputError, OSError, ProcessLost) as error:
         said, code = f"error: {one_line(error)}", exit_code(error)
         if isinstance(error, BrokenPipeError) and not _has_reader():

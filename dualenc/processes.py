@@ -7,6 +7,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 from dualenc.signals import SIGNALS
 
@@ -26,6 +30,23 @@ def become_worker(parent: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with(parent)
+
+
+@contextmanager
+def worker_pool(number: int, start: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """A pool of `number` fresh processes, each of which calls `start(*arguments)` first. Where the block ends by an
+    exception, an interrupt above all, what runs is not waited for: the workers are ended."""
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    pool = ProcessPoolExecutor(number, context, start, arguments)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.kill()  # by SIGKILL, as one that still starts may not have set its signals
+        raise
+    pool.shutdown()
 
 
 def kill_children() -> None:

@@ -8,10 +8,8 @@ fitted to the true embeddings of scenes of ALL objects, then read what it predic
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -35,7 +33,7 @@ from dualenc.analysis.reading import Readers, fit_readers
 from dualenc.analysis.studies import CapacityOptions
 from dualenc.errors import InputError
 from dualenc.metrics import bag_level, object_bootstrap
-from dualenc.processes import become_worker, num_cores
+from dualenc.processes import become_worker, num_cores, worker_pool
 
 _GROUP = 2**28
 """Hidden units times scenes that MLPs fitted together on a GPU may hold."""
@@ -180,8 +178,7 @@ class CapacityStudy:
             for group in groups:
                 yield from self.outcomes(group)
             return
-        context = get_context("spawn")  # torch's threads do not survive a fork
-        with ProcessPoolExecutor(workers, context, _start, (os.getpid(), self)) as pool:
+        with worker_pool(workers, _start, os.getpid(), self) as pool:
             for found in pool.map(_outcomes, groups):
                 yield from found
 

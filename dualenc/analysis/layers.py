@@ -5,11 +5,9 @@ as they are, after each block; `layer` 0 is what enters the first.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from os import getpid
 from typing import Any, cast
 
@@ -31,7 +29,7 @@ from dualenc.analysis.texts import draw_pairs, texts_of
 from dualenc.errors import InputError
 from dualenc.models import TokenTower
 from dualenc.models.transformer import Packing, Transformer
-from dualenc.processes import become_worker, num_cores
+from dualenc.processes import become_worker, num_cores, worker_pool
 
 
 def layers(target: Target, options: LayersOptions) -> dict[str, Any]:
@@ -121,7 +119,7 @@ def pretrained_states(
 ) -> tuple[Float[Tensor, "n layers t width"], np.ndarray]:
     """States of a pretrained model on pictures [n, h, w, 3] or texts, and how many positions are not padding."""
     if isinstance(inputs, np.ndarray):
-        pixels = torch.from_numpy(np.stack([model.prepare(picture) for picture in inputs])).to(model.device)
+        pixels = model.pixels(inputs)
         trunk = model.model if model.kind == "dinov2" else model.model.vision_model
         hidden = trunk(pixel_values=pixels, output_hidden_states=True).hidden_states
         return torch.stack(hidden, dim=1), np.full(len(inputs), hidden[0].shape[1])
@@ -194,9 +192,8 @@ def _run(
     if workers == 1:
         yield from zip(asked, map(study, places))
         return
-    context = get_context("spawn")  # torch's threads do not survive a fork
     workers = min(workers, len(asked))
-    with ProcessPoolExecutor(workers, context, _start, (getpid(), workers)) as pool:
+    with worker_pool(workers, _start, getpid(), workers) as pool:
         yield from zip(asked, pool.map(study, places))
 
 

@@ -18,19 +18,18 @@ from dualenc.analysis.checkpoints import CLIP_PICTURES, KINDS, RANDOM, check_che
 from dualenc.errors import InputError
 from dualenc.scenes import words
 
+Prepare = Callable[[np.ndarray], np.ndarray]
 Tokens = Callable[[Sequence[str]], Tensor]
 
 
 class Pretrained(nn.Module):
     """Pictures and texts to embeddings as the model gives them: not of length one.
 
-    kind: a key of KINDS; prepare: one uint8 picture [H, W, 3] -> float32 [3, h, w]; tokens: texts -> ids [n, T], None
-    for a model without a text tower.
+    kind: a key of KINDS; prepare: one uint8 picture [H, W, 3] -> float32 [3, h, w], None where only texts are read;
+    tokens: texts -> ids [n, T], None for a model without a text tower.
     """
 
-    def __init__(
-        self, kind: str, model: nn.Module, prepare: Callable[[np.ndarray], np.ndarray], tokens: Tokens | None
-    ) -> None:
+    def __init__(self, kind: str, model: nn.Module, prepare: Prepare | None, tokens: Tokens | None) -> None:
         super().__init__()
         self.kind, self.prepare, self.tokens = kind, prepare, tokens
         self.model: Any = model.eval()
@@ -40,10 +39,15 @@ class Pretrained(nn.Module):
         """Where the model is."""
         return next(self.parameters()).device
 
+    def pixels(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 _ _"]:
+        """Pictures as the model reads them."""
+        assert self.prepare is not None, "opened for texts"
+        return torch.from_numpy(np.stack([self.prepare(picture) for picture in pictures])).to(self.device)
+
     @torch.no_grad()
     def pictures(self, pictures: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n d"]:
         """CLIP: the projected class token; SigLIP: the attention-pooled state; DINOv2: the class token."""
-        pixels = torch.from_numpy(np.stack([self.prepare(picture) for picture in pictures])).to(self.device)
+        pixels = self.pixels(pictures)
         if self.kind == "dinov2":
             return self.model(pixel_values=pixels).pooler_output
         pooled = self.model.vision_model(pixel_values=pixels).pooler_output
@@ -62,21 +66,31 @@ class Pretrained(nn.Module):
         return self.model.text_projection(pooled) if self.kind == "clip" else pooled
 
 
-def load_pretrained(folder: Path) -> Pretrained:
-    """The model of a local checkpoint. InputError, one line, for a folder that holds none of KINDS as a whole."""
-    kind, preprocessor = check_checkpoint(folder)
+def load_pretrained(folder: Path, *, pictures: bool = True) -> Pretrained:
+    """The model of a local checkpoint, to see `pictures` or for texts alone. InputError, one line, for a folder that
+    holds none of KINDS as a whole."""
+    kind, preprocessor = check_checkpoint(folder, pictures=pictures)
     transformers = _transformers()
     try:
         model, report = getattr(transformers, KINDS[kind]).from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
         tokens = None if kind == "dinov2" else _tokens(transformers, folder, kind, model)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        ImportError,
+        SafetensorError,
+    ) as error:
         raise InputError(f"TARGET: {folder} does not load ({_first_line(error)}); fetch the checkpoint anew") from None
     if report["missing_keys"]:
         number, name = len(report["missing_keys"]), min(report["missing_keys"])
         raise InputError(f"TARGET: {folder} lacks {number} weights of {KINDS[kind]}, e.g. {name}; fetch it anew")
-    return Pretrained(kind, model, preparation(preprocessor), tokens)
+    return Pretrained(kind, model, None if preprocessor is None else preparation(preprocessor), tokens)
 
 
 def random_clip(name: str, *, seed: int) -> Pretrained:
@@ -109,7 +123,7 @@ class _WordNumbers:
         return tokens
 
 
-def preparation(settings: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+def preparation(settings: dict[str, Any]) -> Prepare:
     """What a preprocessor_config.json asks for, on one uint8 picture [H, W, 3] -> float32 [3, h, w]."""
     from PIL import Image
 

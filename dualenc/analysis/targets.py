@@ -114,7 +114,7 @@ def open_target(target: str, options: StudyOptions) -> Target:
     path = options.data.path
     if target.startswith(PRETRAINED):
         pictures = None if options.scenes == "text" or path is None else open_pictures(path)
-        model = open_pretrained(target, seed=options.seed)
+        model = open_pretrained(target, seed=options.seed, pictures=pictures is not None)
         return PretrainedTarget(target.removeprefix(PRETRAINED), model, pictures, options)
     from dualenc import load
 
@@ -125,12 +125,12 @@ def open_target(target: str, options: StudyOptions) -> Target:
     return RunTarget(loaded.to(device_for_use(loaded.config)), source, train, options)
 
 
-def open_pretrained(target: str, *, seed: int) -> Pretrained:
-    """The model of `hf:FOLDER` or `hf:random:NAME`, on the GPU where there is one."""
+def open_pretrained(target: str, *, seed: int, pictures: bool = True) -> Pretrained:
+    """The model of `hf:FOLDER` or `hf:random:NAME`, on the GPU where there is one; see `load_pretrained`."""
     if target.startswith(RANDOM_WEIGHTS):
         model = random_clip(target.removeprefix(RANDOM_WEIGHTS), seed=seed)
     else:
-        model = load_pretrained(Path(target.removeprefix(PRETRAINED)))
+        model = load_pretrained(Path(target.removeprefix(PRETRAINED)), pictures=pictures)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -142,6 +142,27 @@ def test_pairs_of_texts() -> None:
     assert len(draw_pairs(text_space(20, 20), 10**9, seed=0)) == 160_000
 
 
+def _setting(key: str, value: object) -> Callable[[Path], None]:
+    """Writes `value` into a checkpoint's preprocessor settings."""
+
+    def damage(folder: Path) -> None:
+        (folder / "preprocessor_config.json").write_text(json.dumps({**PICTURES["clip"], key: value}))
+
+    return damage
+
+
+@pytest.mark.parametrize("settings", [None, "{}"])
+def test_texts_need_no_picture_settings(
+    settings: str | None, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(checkpoint("clip"), tmp_path / "texts"))
+    (folder / "preprocessor_config.json").unlink()
+    if settings is not None:
+        (folder / "preprocessor_config.json").write_text(settings)
+    expected = load_pretrained(checkpoint("clip")).texts(TEXTS)
+    torch.testing.assert_close(load_pretrained(folder, pictures=False).texts(TEXTS), expected)
+
+
 @pytest.mark.parametrize(
     ("damage", "part"),
     [
@@ -149,11 +170,34 @@ def test_pairs_of_texts() -> None:
         (lambda folder: (folder / "config.json").write_text("{"), "no readable config.json"),
         (lambda folder: (folder / "preprocessor_config.json").unlink(), "no readable preprocessor_config.json"),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "type 'bert'; use one of clip"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "no readable config.json"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": []}'), r"of type \[\]; use one of clip"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "clip", "text_config": 3}'),
+            "text_config in",
+        ),
+        (_setting("size", None), r"preprocessor_config.json says nothing usable about size; fetch .* scenes=text"),
+        (_setting("crop_size", {"shortest_edge": 24}), "nothing usable about crop_size"),
+        (_setting("image_std", 0.5), "nothing usable about image_std"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no weights as .safetensors"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"torn"), "does not load"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), "does not load"),
     ],
-    ids=["config", "torn-config", "preprocessor", "kind", "weights", "torn-weights", "tokeniser"],
+    ids=[
+        "config",
+        "torn-config",
+        "preprocessor",
+        "kind",
+        "list",
+        "kinds",
+        "text",
+        "size",
+        "crop",
+        "std",
+        "weights",
+        "torn-weights",
+        "tokeniser",
+    ],
 )
 def test_a_folder_that_is_no_checkpoint_is_refused(
     damage: Callable[[Path], None], part: str, checkpoint: Callable[[str], Path], tmp_path: Path
