@@ -16,8 +16,6 @@ from dualenc.scenes import ConceptSpace, ObjectSplit
 MAX_UNORDERED = 5
 """Objects of an unordered scene: its slots are gone through in all m! orders."""
 
-"""Share of their squared length that embeddings vary by at least; float32 rounds to less."""
-
 
 @dataclass(frozen=True, eq=False)
 class FitRows:

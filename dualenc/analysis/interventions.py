@@ -20,7 +20,7 @@ from dualenc.analysis.embedded import EmbeddedScenes
 from dualenc.analysis.measures import share
 from dualenc.analysis.nearest import Gallery, set_numbers
 from dualenc.analysis.probes import SceneSplit, scene_split
-from dualenc.analysis.reading import Readers, fit_readers, readings
+from dualenc.analysis.reading import Readers, fit_readers, merged, readings
 from dualenc.analysis.studies import InterventionsOptions
 from dualenc.analysis.tables import ObjectTable, least_squares, sum_entries
 from dualenc.errors import InputError
@@ -45,11 +45,13 @@ def interventions(scenes: Sequence[EmbeddedScenes], options: InterventionsOption
         lone = single.normalized() if single is not None and options.normalized else single
         split = scene_split(given, options.seed)
         readers, more = fit_readers(given, split, objects=options.object_probe)
-        notes += [note for note in more if note not in notes]
+        notes = merged(notes, more)
         editing = _Editing(given, lone, split, readers, options)
         notes.append(editing.note)
         edited += [{**about, **row} for row in editing.rows()]
-        removed += [{**about, **row} for row in _removals(given, split, readers, options)]
+        for row, more in _removals(given, split, readers, options):
+            removed.append({**about, **row})
+            notes = merged(notes, more)
     kind = "length one" if options.normalized else "as the tower gave them"
     notes.insert(0, f"Embeddings: {kind}.")
     notes.append(CONTROL)
@@ -168,19 +170,19 @@ class _Editing:
 
 def _removals(
     scenes: EmbeddedScenes, split: SceneSplit, readers: Readers, options: InterventionsOptions
-) -> Iterator[dict[str, Any]]:
-    """Rows of probes fitted anew after each removal, on scenes apart from those they were fitted to; tables that all
-    slots share, and, where slots mean something, tables per slot."""
+) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Rows of probes fitted anew after each removal, on scenes apart from those they were fitted to, with the notes of
+    these fits; tables that all slots share, and, where slots mean something, tables per slot."""
     test = scenes.take(split.test)
-    yield {"removed": "nothing", "tables": "", "share_removed": 0.0, **readings(readers, test, seed=options.seed)}
+    yield {"removed": "nothing", "tables": "", "share_removed": 0.0, **readings(readers, test, seed=options.seed)}, []
     z = scenes.embeddings.double()
     z = z - z.mean(0)
     for kind in ("shared", "per slot")[: 1 if scenes.slots == "none" else 2]:
         for name, parts in components(scenes, z, per_slot=kind == "per slot", seed=options.seed):
             left = replace(scenes, embeddings=z - parts)
-            refitted, _ = fit_readers(left, split, objects=readers[1] is not None)
+            refitted, notes = fit_readers(left, split, objects=readers[1] is not None)
             about = {"removed": name, "tables": kind, "share_removed": float(parts.square().sum() / z.square().sum())}
-            yield about | readings(refitted, left.take(split.test), seed=options.seed)
+            yield about | readings(refitted, left.take(split.test), seed=options.seed), notes
 
 
 def components(

@@ -22,7 +22,7 @@ from dualenc.analysis.memory import available_memory, in_words, share_memory
 from dualenc.analysis.pretrained import Pretrained
 from dualenc.analysis.probes import SceneSplit, scene_split
 from dualenc.analysis.progress import track
-from dualenc.analysis.reading import chance_note, fit_readers, readings
+from dualenc.analysis.reading import fit_readers, merged, readings
 from dualenc.analysis.studies import LayersOptions
 from dualenc.analysis.targets import PretrainedTarget, RunTarget, Target, embed_splits, slots_of
 from dualenc.analysis.texts import draw_pairs, texts_of
@@ -41,9 +41,12 @@ def layers(target: Target, options: LayersOptions) -> dict[str, Any]:
     states = states_of(target, options)
     split = scene_split(states.scenes, options.seed)
     asked = [(layer, position) for layer in range(states.num_layers) for position in states.positions(options)]
-    rows = dict(track("layers", _run(states, split, options, asked), total=len(asked)))
-    table = [{"layer": layer, "position": position, **rows[layer, position]} for layer, position in asked]
-    return {"notes": [chance_note(states.scenes, split)], "tables": {"Probes": table}}
+    found = dict(track("layers", _run(states, split, options, asked), total=len(asked)))
+    table = [{"layer": layer, "position": position, **found[layer, position][0]} for layer, position in asked]
+    notes: list[str] = []
+    for _, more in found.values():
+        notes = merged(notes, more)
+    return {"notes": notes, "tables": {"Probes": table}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,8 +187,8 @@ Asked = tuple[int, str]
 
 def _run(
     states: States, split: SceneSplit, options: LayersOptions, asked: Sequence[Asked]
-) -> Iterator[tuple[Asked, dict[str, Any]]]:
-    """The probes of each layer and position; on a CPU by one process for each core."""
+) -> Iterator[tuple[Asked, tuple[dict[str, Any], list[str]]]]:
+    """What is read at each layer and position, and the notes of its probes; on a CPU by one process for each core."""
     workers = num_cores() if options.workers is None else options.workers
     study = partial(_read, split=split, options=options)
     places = (states.at(*each) for each in asked)
@@ -203,6 +206,6 @@ def _start(parent: int, workers: int) -> None:
     torch.set_num_threads(1)
 
 
-def _read(scenes: EmbeddedScenes, *, split: SceneSplit, options: LayersOptions) -> dict[str, Any]:
-    probes, _ = fit_readers(scenes, split, objects=options.object_probe)
-    return readings(probes, scenes.take(split.test), seed=options.seed)
+def _read(scenes: EmbeddedScenes, *, split: SceneSplit, options: LayersOptions) -> tuple[dict[str, Any], list[str]]:
+    probes, notes = fit_readers(scenes, split, objects=options.object_probe)
+    return readings(probes, scenes.take(split.test), seed=options.seed), notes

@@ -1,5 +1,6 @@
 """Reading vectors by linear probes: with or without the probe of objects, as the rows of a study's tables."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,12 @@ def fit_readers(scenes: EmbeddedScenes, split: SceneSplit, *, objects: bool) -> 
     if history is None:
         return (concepts, None), notes
     return (concepts, fit_probe(scenes.embeddings, object_labels(scenes), split=split, history=history)), notes
+
+
+def merged(notes: Sequence[str], more: Sequence[str]) -> list[str]:
+    """The notes, and those of a further fit that begin otherwise: other memory that was free then is no news."""
+    known = {note.partition(":")[0] for note in notes}
+    return [*notes, *(note for note in more if note.partition(":")[0] not in known)]
 
 
 def chance_note(scenes: EmbeddedScenes, split: SceneSplit) -> str:

@@ -24,6 +24,12 @@ LIBRARIES = {"forest": ("sklearn", "scikit-learn"), "boosting": ("xgboost", "xgb
 EMBEDDED_SPLITS = tuple(split for split in SPLITS if split != "val_ood")
 
 
+def check_distinct(key: str, values: list[Any]) -> None:
+    """InputError for a value that stands twice: its fit would count as two."""
+    if len(set(values)) < len(values):
+        raise InputError(f"{key}: give each value once, not {values}")
+
+
 @dataclass
 class TextScenes:
     """Which texts `scenes=text` makes: "a {attribute} {object} and a {attribute} {object}"."""
@@ -119,6 +125,7 @@ class MultiplicativeOptions(CountOptions):
         super().check()
         if not self.ranks:
             raise InputError("ranks: there are none; give at least one, e.g. [8]")
+        check_distinct("ranks", self.ranks)
 
     def check_pretrained(self) -> None:
         """See `StudyOptions`."""
@@ -148,6 +155,8 @@ class CapacityOptions(CountOptions):
         super().check()
         if not self.coverages:
             raise InputError("coverages: there are none; give at least one, e.g. [0.5]")
+        check_distinct("coverages", self.coverages)
+        check_distinct("widths", self.widths)
         if not (self.widths or self.forest or self.boosting):
             raise InputError("widths: no approximator is left; give a width, or forest=true")
         for kind, (module, library) in LIBRARIES.items():

@@ -173,14 +173,17 @@ def embed_splits(
             "use other data"
         )
     embeddings, objects = [], []
+    # Other data may have a split of its own, whose sides are not those of training.
+    alike = train is not None and np.array_equal(source.split.train, train)
+    own = train if options.data.path is None or alike else None
     for split in options.splits:
         number = _number(source, split, options.num_scenes)
         for span in track(split, list(spans(number, options.batch_size))):
             batch = source.eval_batch(split, *span)
             embeddings.append(tower(batch.inputs).float().cpu())
             objects.append(batch.scenes.objects)
-            if train is not None and options.data.path is None:
-                check_side(split, batch.scenes, train)
+            if own is not None:
+                check_side(split, batch.scenes, own)
     if not embeddings:
         raise InputError(f"splits: {', '.join(options.splits)} hold no scenes; choose others")
     z, ids = torch.cat(embeddings), np.concatenate(objects)

@@ -246,6 +246,9 @@ def test_diverged_weights_are_named(run: Path) -> None:
         (["multiplicative", "RUN", "ranks=[]"], "ranks: there are none"),
         (["capacity", "RUN", "coverages=[]"], "coverages: there are none"),
         (["capacity", "RUN", "widths=[]", "forest=false"], "widths: no approximator is left"),
+        (["capacity", "RUN", "widths=[8,8]"], "widths: give each value once"),
+        (["capacity", "RUN", "coverages=[0.7,0.7]"], "coverages: give each value once"),
+        (["multiplicative", "RUN", "ranks=[2,2]"], "ranks: give each value once"),
         (["probes", "hf:random:clip-vit-base-patch32", "scenes=text", "count=3"], "count: texts show two objects"),
         (["decomposition", "RUN", "out=/dev/null"], "out: /dev/null is a file; give a folder"),
         (
@@ -266,6 +269,21 @@ def test_bad_input_is_refused_in_one_line(
     assert part in refusal(*given)
     assert sorted(run.rglob("*")) == before
     assert not list(tmp_path.iterdir())
+
+
+def test_a_leak_in_data_of_the_same_split_is_caught_too(run: Path) -> None:
+    target = open_target(str(run), StudyOptions())
+    assert isinstance(target, RunTarget)
+    target.options.data.path = "a copy"
+    split, train = target.source.split, target.train
+    target.source.split = replace(split, train=train)
+    target.source.sampler.draw_objects = (
+        lambda name, start, stop: np.repeat(  # type: ignore[union-attr]
+            split.ood[None, :2], stop - start, axis=0
+        )
+    )
+    with pytest.raises(InputError, match="show objects of the other side of the split"):
+        target.embed()
 
 
 def test_empty_splits_are_refused(run: Path) -> None:

@@ -57,11 +57,21 @@ def test_the_layer_and_the_position_that_hold_objects_are_found():
     assert states.positions(replace(options, positions="pooled")) == ["mean", "end"]
     split = scene_split(states.scenes, 0)
     asked = [(0, "0"), (1, "0"), (1, "1")]
-    found = dict(_run(states, split, options, asked))
+    found = {place: row for place, (row, _) in _run(states, split, options, asked)}
     assert found[1, "0"]["probe_objects"] > 0.8 > 0.6 > found[1, "1"]["probe_objects"]
     assert min(found[1, "0"]["probe_concepts"], found[1, "1"]["probe_concepts"]) > 0.95
     assert found[0, "0"]["probe_concepts"] < 0.4
     assert found[0, "0"]["probe_objects"] < 0.1
+
+
+def test_an_object_probe_that_is_left_out_is_said(monkeypatch):
+    scenes = replace(scenes_of("per_object", ordered=False, sizes=(5, 5)), slots="none")
+    states = States(scenes, scenes.embeddings[:, None, None], np.ones(scenes.num_scenes, dtype=np.int64))
+    monkeypatch.setattr(layers, "states_of", lambda target, options: states)
+    monkeypatch.setattr("dualenc.analysis.reading.available_memory", iter(range(1000, 2000)).__next__)
+    found = layers.layers(None, LayersOptions(workers=1, positions="pooled"))
+    assert "probe_objects" not in found["tables"]["Probes"][0]
+    assert [note.partition(":")[0] for note in found["notes"]] == ["2 objects, linear probes", "Objects are not probed"]
 
 
 def test_means_and_ends_leave_padding_out():
