@@ -12,9 +12,11 @@ from dualenc.report.results import markdown_table, tabulated
 def write_results(
     folder: Path, study: str, described: Mapping[str, Any], result: Mapping[str, Any], drawings: Sequence[Drawing]
 ) -> Path:
-    """Writes all of it and returns the path of the Markdown file; the JSON file comes last, so that where it is, the
-    rest is too."""
+    """Writes all of it and returns the path of the Markdown file. The JSON file of an earlier study goes first and the
+    new one comes last, so that where it is, the rest is too; figures of an earlier one go with it."""
     folder.mkdir(parents=True, exist_ok=True)
+    for old in (folder / f"{study}.json", *(folder / "figures").glob(f"{study}_*")):
+        old.unlink(missing_ok=True)
     named = [Drawing(f"{study}_{d.name}", d.caption, d.png, d.pdf) for d in drawings]
     save_all(named, folder / "figures")
     text = folder / f"{study}.md"

@@ -16,11 +16,13 @@ from checkpoints import make
 
 import dualenc
 from dualenc import analyze
+from dualenc.analysis.results import write_results
 from dualenc.analysis.studies import STUDIES, DecompositionOptions, StudyOptions
 from dualenc.analysis.targets import PretrainedTarget, RunTarget, check_side, embed_splits, open_target
 from dualenc.data import Dataset
 from dualenc.errors import InputError
 from dualenc.reopen import reopen
+from dualenc.report.figures import Drawing
 from dualenc.scenes import Scenes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,6 +271,17 @@ def test_bad_input_is_refused_in_one_line(
     assert part in refusal(*given)
     assert sorted(run.rglob("*")) == before
     assert not list(tmp_path.iterdir())
+
+
+def test_results_of_an_earlier_study_leave_no_figures_behind(tmp_path: Path) -> None:
+    drawing = Drawing("curve", "a curve", png=b"png", pdf=b"pdf")
+    described: dict[str, Any] = {"command": "python -m dualenc.analyze"}
+    write_results(tmp_path, "capacity", described, {"tables": {}}, [drawing])
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"capacity_curve.png", "capacity_curve.pdf"}
+    (tmp_path / "figures" / "probes_curve.png").write_bytes(b"of another study")
+    write_results(tmp_path, "capacity", described, {"tables": {}}, [])
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["probes_curve.png"]
+    assert json.loads((tmp_path / "capacity.json").read_text())["figures"] == {}
 
 
 def test_a_leak_in_data_of_the_same_split_is_caught_too(run: Path) -> None:
