@@ -85,6 +85,7 @@ def check_target(target: str, options: StudyOptions) -> Path:
             raise InputError(f"TARGET: {target} is unknown; use hf:random: with one of {', '.join(RANDOM)}")
         if options.scenes == "data" and options.data.path is None:
             raise InputError("data.path: give a dataset with pictures for the model to see, or scenes=text")
+        options.check_pretrained()
         folder = Path(options.out or Path("analysis") / re.sub(r"[^\w.-]+", "-", Path(name).name))
     else:
         if options.scenes == "text":

@@ -55,6 +55,9 @@ class StudyOptions(DataOptions):
         if self.scenes == "text" and self.needed_objects > 2:
             raise InputError(f"count: texts show two objects, not {self.needed_objects}; use scenes=data for more")
 
+    def check_pretrained(self) -> None:
+        """InputError, before anything is embedded, for options that leave an hf: target without a study."""
+
 
 @dataclass
 class DecompositionOptions(StudyOptions):
@@ -116,6 +119,11 @@ class MultiplicativeOptions(CountOptions):
         super().check()
         if not self.ranks:
             raise InputError("ranks: there are none; give at least one, e.g. [8]")
+
+    def check_pretrained(self) -> None:
+        """See `StudyOptions`."""
+        if self.coverage is None:
+            raise InputError("coverage: an hf: target has no training objects; give e.g. coverage=0.8")
 
 
 @dataclass

@@ -248,6 +248,10 @@ def test_diverged_weights_are_named(run: Path) -> None:
         (["capacity", "RUN", "widths=[]", "forest=false"], "widths: no approximator is left"),
         (["probes", "hf:random:clip-vit-base-patch32", "scenes=text", "count=3"], "count: texts show two objects"),
         (["decomposition", "RUN", "out=/dev/null"], "out: /dev/null is a file; give a folder"),
+        (
+            ["multiplicative", "hf:random:clip-vit-base-patch32", "scenes=text"],
+            "coverage: an hf: target has no training",
+        ),
         (["decomposition", "hf:nowhere", "scenes=text"], "TARGET: nowhere holds no readable config.json"),
         (["decomposition", "hf:random:clip"], "use hf:random: with one of clip-vit-base-patch32"),
         (["decomposition", "hf:random:clip-vit-base-patch32"], "data.path: give a dataset with pictures"),
