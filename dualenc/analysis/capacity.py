@@ -92,7 +92,8 @@ def capacity(scenes: Sequence[EmbeddedScenes], options: CapacityOptions) -> dict
 
 
 def summary(outcomes: Sequence[Outcome], *, seed: int) -> dict[str, Any]:
-    """The columns of one row: means over the scenes of all draws, intervals over objects and draws."""
+    """The columns of one row: means over the scenes of all draws, intervals over objects and draws. `r2_heldout` is
+    None where nothing varies on the held-out scenes."""
     draws = np.repeat(np.arange(len(outcomes)), [len(o.objects) for o in outcomes])
     objects = np.concatenate([o.objects for o in outcomes])
     found = {name: np.concatenate([o.found[name] for o in outcomes]) for name in outcomes[0].found}
@@ -108,7 +109,7 @@ def summary(outcomes: Sequence[Outcome], *, seed: int) -> dict[str, Any]:
         "fitted_scenes": int(np.mean([o.num_train for o in outcomes])),
         "heldout_scenes": len(objects),
         "r2_train": float(np.mean([o.r2_train for o in outcomes])),
-        "r2_heldout": float(1 - error.sum() / variance.sum()),
+        "r2_heldout": float(1 - error.sum() / variance.sum()) if variance.any() else None,
         "r2_heldout_interval": bounds and [1 - bounds[1], 1 - bounds[0]],
     }
     for name, values in found.items():
@@ -225,9 +226,10 @@ class CapacityStudy:
         true = self.scenes.take(rows.heldout)
         guess = replace(true, embeddings=predicted(rows.heldout))
         centre = true.embeddings.mean(0)
+        spread = ((true.embeddings - centre) ** 2).sum(1).double().cpu().numpy()
         found = {
             "error": ((true.embeddings - guess.embeddings) ** 2).sum(1).double().cpu().numpy(),
-            "variance": ((true.embeddings - centre) ** 2).sum(1).double().cpu().numpy(),
+            "variance": spread if true.varies else np.zeros_like(spread),
             **self._read(guess, "probe"),
             **self._read(true, "true"),
         }

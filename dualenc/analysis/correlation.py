@@ -73,6 +73,8 @@ def _points(folder: Path, study: Path, summary: Path) -> list[Point]:
         max((row for row in rows if row["probe"] == probe), key=lambda row: row["r2_validation"])
         for probe in dict.fromkeys(row["probe"] for row in rows)
     ]
+    if any(row["r2_heldout"] is None for row in best):
+        raise InputError(f"RUN: in {study} the embeddings of held-out objects do not vary; leave this run out")
     return [Point(folder.name, row["probe"], row["rank"], row["r2_heldout"], recognition) for row in best]
 
 

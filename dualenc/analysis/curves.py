@@ -20,28 +20,32 @@ def capacity(result: Mapping[str, Any]) -> list[Drawing]:
     rows = result["tables"]["Approximators"]
     drawings = []
     for key, label in _LABELS.items():
-        if rows[0].get(key) is None:
+        shown = [row for row in rows if row.get(key) is not None]
+        if not shown:
             continue
         with new_figure() as (figure, axes):
             for name, marker, color in zip(dict.fromkeys(row["approximator"] for row in rows), _MARKERS, RUN_COLORS):
                 _curve(axes, [r for r in rows if r["approximator"] == name], "coverage", key, marker, color, name)
             true = key.replace("probe_", "true_")
-            if true in rows[0]:
+            if true != key and true in rows[0]:  # an R^2 has no such level
                 level = [np.mean([r[true] for r in rows if r["coverage"] == c]) for c in _values(rows, "coverage")]
                 axes.plot(_values(rows, "coverage"), level, color="#777777", linestyle="--", label="true embeddings")
             if key == "probe_objects":
                 bag = float(np.mean([row["bag_level"] for row in rows]))
                 axes.axhline(bag, color="#777777", linestyle=":", label="bag level")
             axes.set(xlabel="coverage of the fitted objects", ylabel=label)
-            axes.set_ylim(max(min(0.0, *(row[key] for row in rows)), -1) - 0.02, 1.02)
+            axes.set_ylim(max(min(0.0, *(row[key] for row in shown)), -1) - 0.02, 1.02)
             axes.legend(fontsize=8)
         drawings.append(as_drawing(key, label, figure))
     return drawings
 
 
 def multiplicative(result: Mapping[str, Any]) -> list[Drawing]:
-    """R^2 on held-out objects against the rank of the products; the additive probe as a line."""
-    rows = result["tables"]["Probes"]
+    """R^2 on held-out objects against the rank of the products; the additive probe as a line. Nothing where the
+    embeddings of held-out objects do not vary, so that no probe has one."""
+    rows = [row for row in result["tables"]["Probes"] if row["r2_heldout"] is not None]
+    if not rows:
+        return []
     with new_figure() as (figure, axes):
         for name, marker, color in zip(("per-object", "global"), _MARKERS, RUN_COLORS):
             _curve(axes, [r for r in rows if r["probe"] == name], "rank", "r2_heldout", marker, color, name)
@@ -87,10 +91,11 @@ def _values(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
 
 
 def _curve(axes: Any, rows: Sequence[Mapping[str, Any]], x: str, y: str, marker: str, color: str, label: str) -> None:
-    """Points with their intervals, joined."""
+    """Points with their intervals, joined; those without a value are left out."""
+    rows = [row for row in rows if row[y] is not None]
     at = np.array([row[x] for row in rows])
     values = np.array([row[y] for row in rows], dtype=np.float64)
-    bounds = np.array([row.get(f"{y}_interval") or [row[y]] * 2 for row in rows]).T
+    bounds = np.array([row.get(f"{y}_interval") or [row[y]] * 2 for row in rows]).reshape(-1, 2).T
     axes.errorbar(at, values, np.abs(bounds - values), marker=marker, color=color, label=label, capsize=2)
 
 

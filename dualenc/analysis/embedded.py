@@ -79,10 +79,15 @@ class EmbeddedScenes:
         number = self.heldout.sum(axis=1)
         return np.where(number == 0, "train", np.where(number == self.num_objects, "heldout", "mixed"))
 
+    @cached_property
+    def varies(self) -> bool:
+        """Whether the embeddings differ, by more than rounding."""
+        z = self.embeddings.double()
+        return bool(((z - z.mean(0)) ** 2).sum() > SAME * (z**2).sum())
+
     def check_varies(self) -> None:
         """InputError where all embeddings are the same: nothing is left to explain."""
-        z = self.embeddings.double()
-        if ((z - z.mean(0)) ** 2).sum() <= SAME * (z**2).sum():
+        if not self.varies:
             raise InputError(
                 "embeddings: all are the same, which leaves nothing to explain; the tower has collapsed, use another"
             )

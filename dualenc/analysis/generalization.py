@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dualenc.analysis.embedded import EmbeddedScenes
+from dualenc.analysis.embedded import SAME, EmbeddedScenes
 from dualenc.errors import InputError
 from dualenc.scenes import ConceptSpace, ObjectSplit
 
@@ -118,7 +118,9 @@ def one_hot(values: Int[np.ndarray, "n m C"], space: ConceptSpace) -> Float[np.n
 
 
 def r2_score(target: Float[Tensor, "n d"], found: Float[Tensor, "n d"]) -> float:
-    """1 - SS_res / SS_tot over all dimensions, SS_tot around the mean of these targets. May be negative."""
+    """1 - SS_res / SS_tot over all dimensions, SS_tot around the mean of these targets, at least what rounding leaves
+    of it. May be negative."""
     target, found = target.double(), found.double()
-    total = ((target - target.mean(0)) ** 2).sum()
-    return float(1 - ((target - found) ** 2).sum() / total.clamp(min=torch.finfo(total.dtype).tiny))
+    total, length = ((target - target.mean(0)) ** 2).sum(), (target**2).sum()
+    least = (SAME * length).clamp(min=torch.finfo(total.dtype).tiny)
+    return float(1 - ((target - found) ** 2).sum() / total.clamp(min=least))

@@ -7,8 +7,10 @@ import pytest
 import torch
 from planted import scenes_of
 
+from dualenc.analysis import curves
 from dualenc.analysis.approximators import Examples, StackedMLPs, Training, fit_mlps
 from dualenc.analysis.capacity import CapacityStudy, Fit, capacity
+from dualenc.analysis.generalization import known_objects
 from dualenc.analysis.probes import scene_split
 from dualenc.analysis.reading import fit_readers
 from dualenc.analysis.studies import CapacityOptions
@@ -166,3 +168,16 @@ def test_what_is_left_out_and_refused(monkeypatch):
     monkeypatch.setattr("dualenc.analysis.studies.find_spec", lambda module: None)
     with pytest.raises(InputError, match="boosting: needs xgboost-cpu; pip install xgboost-cpu"):
         replace(QUICK, boosting=True).check()
+
+
+def test_held_out_embeddings_that_do_not_vary_have_no_r2_and_the_figures_leave_them_out():
+    scenes = scenes_of("additive", sizes=(6, 6))
+    known = known_objects(scenes, 0.8, seed=0)
+    scenes.embeddings[torch.from_numpy(~np.isin(scenes.objects, known).any(axis=1))] = 0.3
+    found = capacity([scenes], replace(QUICK, coverages=[0.8], steps=5, widths=[4]))
+    (row,) = found["tables"]["Approximators"]
+    assert row["r2_heldout"] is row["r2_heldout_interval"] is None
+    assert row["probe_concepts"] is not None
+    assert [drawing.name for drawing in curves.capacity(found)] == ["probe_concepts"]
+    whole = {"tables": {"Approximators": [row, {**row, "coverage": 0.5, "r2_heldout": 0.9}]}}
+    assert [drawing.name for drawing in curves.capacity(whole)] == ["r2_heldout", "probe_concepts"]

@@ -98,6 +98,13 @@ def test_a_study_of_something_else_is_no_point(tmp_path: Path, other: dict):
         points_of(tmp_path / "a")
 
 
+def test_a_run_without_an_r2_is_named(tmp_path: Path):
+    study = run(tmp_path / "a", 0.5, 0.5) / "analysis" / "multiplicative.json"
+    study.write_text(study.read_text().replace('"r2_heldout": 0.5', '"r2_heldout": null'))
+    with pytest.raises(InputError, match="do not vary; leave this run out"):
+        points_of(tmp_path / "a")
+
+
 def test_a_damaged_study_is_named(tmp_path: Path):
     study = run(tmp_path / "a", 0.5, 0.5) / "analysis" / "multiplicative.json"
     whole = study.read_text()

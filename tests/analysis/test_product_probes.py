@@ -7,6 +7,7 @@ import pytest
 import torch
 from planted import scenes_of
 
+from dualenc.analysis import curves
 from dualenc.analysis.generalization import FitRows, known_objects, r2_score, scenes_of_count
 from dualenc.analysis.multiplicative import PROBES, MultiplicativeFit, fit_probe, multiplicative
 from dualenc.analysis.studies import MultiplicativeOptions
@@ -136,3 +137,19 @@ def test_the_study_and_what_it_refuses():
         scenes_of_count([wide], 6)
     with pytest.raises(InputError, match="are too few"):
         FitRows.of(scenes.take(np.arange(3)), scenes.train)
+
+
+def test_held_out_embeddings_that_do_not_vary_have_no_r2_and_no_figure():
+    scenes = planted("additive", ordered=True)
+    rows = FitRows.of(scenes, scenes.train, validation=0.1)
+    scenes.embeddings[torch.from_numpy(rows.heldout)] = 0.3
+    found = multiplicative([scenes], MultiplicativeOptions(ranks=[2], restarts=1, normalized=False))
+    assert {row["r2_heldout"] for row in found["tables"]["Probes"]} == {None}
+    assert min(row["r2_train"] for row in found["tables"]["Probes"]) > 0.9
+    assert curves.multiplicative(found) == []
+
+
+def test_an_r2_against_what_does_not_vary_is_a_number():
+    same = torch.full((5, 3), 0.1)
+    assert np.isfinite(r2_score(same, same + 1e-9))
+    assert np.isfinite(r2_score(same, same + 10))
