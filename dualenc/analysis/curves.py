@@ -27,7 +27,7 @@ def capacity(result: Mapping[str, Any]) -> list[Drawing]:
             for name, marker, color in zip(dict.fromkeys(row["approximator"] for row in rows), _MARKERS, RUN_COLORS):
                 _curve(axes, [r for r in rows if r["approximator"] == name], "coverage", key, marker, color, name)
             true = key.replace("probe_", "true_")
-            if true != key and true in rows[0]:  # nothing is read for R^2
+            if true != key and true in rows[0]:  # an R^2 has no such level
                 level = [np.mean([r[true] for r in rows if r["coverage"] == c]) for c in _values(rows, "coverage")]
                 axes.plot(_values(rows, "coverage"), level, color="#777777", linestyle="--", label="true embeddings")
             if key == "probe_objects":
