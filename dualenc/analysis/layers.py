@@ -27,6 +27,7 @@ from dualenc.analysis.studies import LayersOptions
 from dualenc.analysis.targets import PretrainedTarget, RunTarget, Target, embed_splits, slots_of
 from dualenc.analysis.texts import draw_pairs, texts_of
 from dualenc.errors import InputError
+from dualenc.evaluation import spans
 from dualenc.models import TokenTower
 from dualenc.models.transformer import Packing, Transformer
 from dualenc.processes import become_worker, num_cores, worker_pool
@@ -134,20 +135,34 @@ def pretrained_states(
     return torch.stack(hidden, dim=1), (ids.shape[1] - padded + 1).numpy()
 
 
+def text_states(
+    model: Pretrained, texts: Sequence[str], batch_size: int
+) -> tuple[Float[Tensor, "n layers positions width"], np.ndarray]:
+    """As `pretrained_states`, a batch of texts at a time; positions that a batch does not have are zeros."""
+    blocks = []
+    for span in track("texts", list(spans(len(texts), batch_size))):
+        states, lengths = pretrained_states(model, texts[slice(*span)])
+        _check_memory(states, num_scenes=len(texts))
+        blocks.append((states.cpu(), lengths))
+    most = max(states.shape[2] for states, _ in blocks)
+    padded = [nn.functional.pad(states, (0, 0, 0, most - states.shape[2])) for states, _ in blocks]
+    return torch.cat(padded), np.concatenate([lengths for _, lengths in blocks])
+
+
 def states_of(target: Target, options: LayersOptions) -> States:
     """The states of a target's scenes of `options.count` objects."""
     if isinstance(target, PretrainedTarget) and target.source is None:
         space = target._space
         objects = draw_pairs(space, options.num_scenes, seed=options.seed)
-        states, lengths = pretrained_states(target.model, texts_of(space, objects))
-        flat = EmbeddedScenes(states.flatten(1).cpu(), objects, space, "mention")
+        states, lengths = text_states(target.model, texts_of(space, objects), options.batch_size)
+        flat = EmbeddedScenes(states.flatten(1), objects, space, "mention")
         return _unflat(scenes_of_count([flat], options.count), states.shape[1], states.shape[2], lengths)
     shape: list[tuple[int, int]] = []
 
     def flat_states(run: Callable[[Any], tuple[Tensor, np.ndarray]], inputs: np.ndarray) -> Tensor:
         states, lengths = run(inputs)
         shape.append((states.shape[1], states.shape[2]))
-        _check_memory(states, options)
+        _check_memory(states, num_scenes=options.num_scenes * len(options.splits))
         # the lengths travel with the states, so that both are sorted by object count
         return torch.cat([states.flatten(1).cpu(), torch.from_numpy(lengths)[:, None].to(torch.float32)], dim=1)
 
@@ -172,13 +187,13 @@ def _unflat(flat: EmbeddedScenes, num_layers: int, num_positions: int, lengths: 
     return States(replace(flat, embeddings=states[:, -1, -1]), states, lengths)
 
 
-def _check_memory(states: Tensor, options: LayersOptions) -> None:
-    """InputError where the states of all scenes would not fit, twice, into the memory that is free."""
-    needed = 2 * states[0].numel() * 4 * options.num_scenes * len(options.splits)
-    if needed > available_memory():
+def _check_memory(states: Tensor, *, num_scenes: int) -> None:
+    """InputError where the states of all scenes, or texts, would not fit, twice, into the memory that is free."""
+    needed, free = 2 * states[0].numel() * 4 * num_scenes, available_memory()
+    if needed > free:
         raise InputError(
-            f"num_scenes: the states of {options.num_scenes} scenes of {len(options.splits)} splits need "
-            f"{in_words(needed)}, {in_words(available_memory())} are free; use fewer"
+            f"num_scenes: the states of {num_scenes:,} scenes need {in_words(needed)}, {in_words(free)} are free; "
+            "use fewer"
         )
 
 

@@ -67,7 +67,10 @@ def scene_split(scenes: EmbeddedScenes, seed: int) -> SceneSplit:
     sets = object_sets(scenes.objects)
     number = int(sets.max()) + 1
     if number < 10:
-        raise InputError(f"scenes: {number} different object sets are too few for probes; give at least 10")
+        raise InputError(
+            f"num_scenes: scenes of {scenes.num_objects} objects show {number} different sets of objects, too few for "
+            "probes; use more scenes, until there are at least 10"
+        )
     place = np.random.default_rng(seed).permutation(number)[sets] / number
     train, rest = place < TRAIN_SHARE, place >= TRAIN_SHARE + VALIDATION_SHARE
     return SceneSplit(*(np.flatnonzero(rows) for rows in (train, ~train & ~rest, rest)))

@@ -8,9 +8,10 @@ import torch
 from planted import scenes_of
 
 from dualenc.analysis import layers, memory
-from dualenc.analysis.layers import States, _run, pretrained_states, tower_states
+from dualenc.analysis.layers import States, _run, pretrained_states, text_states, tower_states
 from dualenc.analysis.probes import scene_split
 from dualenc.analysis.studies import LayersOptions
+from dualenc.errors import InputError
 from dualenc.models.towers import SymbolicTower, VisionTower
 
 TOKENS = torch.tensor([[1, 2, 3, 4, 0], [4, 3, 2, 1, 5], [2, 2, 5, 0, 0]])
@@ -96,6 +97,22 @@ def test_a_pretrained_model_has_states_too():
     end = model.model.text_model.final_layer_norm(states[:, -1])[[0, 1], lengths - 1]
     texts = model.texts(["a red cube and a blue ball", "a red cube"])
     assert torch.allclose(model.model.text_projection(end), texts, atol=1e-5)
+
+
+def test_texts_are_read_in_batches_and_refused_where_their_states_do_not_fit(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("transformers")
+    from dualenc.analysis.pretrained import random_clip
+
+    model = random_clip("clip-vit-base-patch32", seed=0)
+    texts = ["a red cube", "a red cube and a blue ball", "a blue ball"]
+    (whole, lengths), (parts, others) = text_states(model, texts, 3), text_states(model, texts, 1)
+    assert parts.shape == whole.shape
+    assert others.tolist() == lengths.tolist() == [5, 9, 5]
+    for row, length in enumerate(lengths):
+        assert torch.allclose(parts[row, :, :length], whole[row, :, :length], atol=1e-5)
+    monkeypatch.setattr(layers, "available_memory", lambda: 1)
+    with pytest.raises(InputError, match=r"^num_scenes: the states of 3 scenes need"):
+        text_states(model, texts, 1)
 
 
 def test_workers_share_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
