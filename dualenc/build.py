@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from dualenc.config import (
+    STARTS,
     Config,
     ModelConfig,
     QueryTowerConfig,
@@ -98,7 +99,7 @@ def _query_tower(spec: ModelSpec) -> torch.nn.Module:
 
 
 def _sizes(model: ModelConfig, tower: Any) -> dict[str, Any]:
-    names = ("width", "depth", "heads", "readout", "dropout", "mlp_ratio", "position_std", "attention_gain")
+    names = ("width", "depth", "heads", "readout", "dropout", "mlp_ratio", *STARTS)
     return {"output_dim": model.output_dim, **{name: getattr(tower, name) for name in names}}
 
 

@@ -46,7 +46,7 @@ def test_overlapping_probe_scenes_are_caught():
 
 
 def test_too_few_object_sets_are_refused():
-    with pytest.raises(InputError, match="num_scenes: scenes of [0-9]+ objects show [0-9]+ different sets"):
+    with pytest.raises(InputError, match=r"num_scenes: scenes of [0-9]+ objects show [0-9]+ different sets"):
         scene_split(scenes_of("additive", sizes=(3, 1)), 0)
 
 
